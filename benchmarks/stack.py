@@ -1,0 +1,86 @@
+"""A whole datarun of its own for a benchmark: `datarun up` in a temporary home."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from schemas.settings import CONNECTION_FILE, read_connection
+
+ROOT = Path(__file__).parents[1]
+
+
+@dataclass(frozen=True)
+class RunningStack:
+    """What `datarun up` started."""
+
+    home: Path
+    broker_url: str
+    isolation: str
+    before: frozenset[int]
+    """Processes that were there before."""
+
+    def memory(self) -> dict[str, float]:
+        """PSS in MB by process: memory that several share counts once in the sum."""
+        found: dict[str, float] = {}
+        for process in psutil.process_iter():
+            if process.pid in self.before:
+                continue
+            with contextlib.suppress(psutil.Error):
+                name = _name(process)
+                if name is not None:
+                    found[name] = found.get(name, 0) + process.memory_full_info().pss / 1e6
+        return found
+
+
+@contextlib.contextmanager
+def running_stack(folder: Path, slots: int) -> Iterator[RunningStack]:
+    """`datarun up --detach` in `folder`, and `datarun down` afterwards."""
+    home = folder / "home"
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("DATARUN_")},
+        "DATARUN_HOME": str(home),
+        "PYTHONPATH": str(ROOT),
+    }
+    before = frozenset(psutil.pids())
+
+    def datarun(*arguments: str) -> str:
+        return subprocess.run(
+            [sys.executable, "-m", "datarun", *arguments],
+            env=environment,
+            check=True,
+            stdout=subprocess.PIPE,
+            text=True,
+        ).stdout
+
+    document = json.loads(datarun("up", "--detach", "--slots", str(slots), "--json"))
+    try:
+        connection = read_connection(home)
+        assert (home / CONNECTION_FILE).is_file()
+        isolation = str(document.get("isolation", "process"))
+        yield RunningStack(home, connection["broker"], isolation, before)
+    finally:
+        datarun("down")
+
+
+def _name(process: psutil.Process) -> str | None:
+    """What a process of ours is for."""
+    if process.name().startswith(("beam", "epmd", "erl", "inet_")):
+        return "RabbitMQ"
+    words = process.cmdline()
+    environment = process.environ()
+    if "consumer.zygote" in " ".join(words):
+        return "zygote and slots"
+    for part in ("collector", "worker", "up"):
+        if part in words:
+            role = environment.get("DATARUN_ROLE", "")
+            return f"{part} {role}".strip()
+    return None

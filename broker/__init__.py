@@ -1,0 +1,1 @@
+"""RabbitMQ: connections, topology, publishing, deliveries, data sets on streams, a private node."""

@@ -1,0 +1,300 @@
+"""Deliveries pulled from one queue, through lost channels and server-sent cancels."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+import aiormq
+from aiormq.abc import DeliveredMessage
+from aiormq.exceptions import (
+    AMQPError,
+    ChannelInvalidStateError,
+    ChannelNotFoundEntity,
+)
+from pamqp.commands import Basic
+
+from schemas.errors import TopologyError
+from schemas.topology import Binding, ClassicQueue
+from schemas.wire import Envelope
+
+if TYPE_CHECKING:
+    from broker.link import Link
+
+AmqpChannel = aiormq.abc.AbstractChannel
+LOST = (AMQPError, ChannelInvalidStateError, ConnectionError, OSError)
+"""What aiormq raises when the channel or the connection is gone."""
+
+
+class Subscription:
+    """One `basic.consume` on one channel; dead for ever once either is gone."""
+
+    def __init__(self, channel: AmqpChannel, tag: str) -> None:
+        self.channel = channel
+        self.tag = tag
+        self.arrived: asyncio.Queue[Delivery | None] = asyncio.Queue()
+        self.unsettled: set[int] = set()
+        self.cancelled = False
+
+    @property
+    def is_live(self) -> bool:
+        """Whether its deliveries can still be settled."""
+        return not self.channel.is_closed
+
+    def end(self, *_: object) -> None:
+        """No further delivery comes; wakes whoever waits for one."""
+        self.cancelled = True
+        self.arrived.put_nowait(None)
+
+    async def receive(self, message: DeliveredMessage) -> None:
+        """aiormq's consumer callback."""
+        delivery = Delivery(message, self)
+        self.unsettled.add(delivery.tag)
+        self.arrived.put_nowait(delivery)
+
+
+class Delivery:
+    """A message as it was delivered: the envelope, and the handle to settle it.
+
+    Settling returns False when the channel is gone: the broker has taken the message back and
+    delivers it again. True proves nothing either; only the collector decides what counts.
+    """
+
+    __slots__ = ("_subscription", "envelope", "redelivered", "stream_offset", "tag")
+
+    def __init__(self, message: DeliveredMessage, subscription: Subscription) -> None:
+        frame = message.delivery
+        assert isinstance(frame, Basic.Deliver)
+        self.envelope = _envelope(message)
+        self.redelivered = bool(frame.redelivered)
+        self.tag: int = frame.delivery_tag or 0
+        offset = self.envelope.headers.get("x-stream-offset")
+        self.stream_offset = offset if isinstance(offset, int) else None
+        self._subscription = subscription
+
+    @property
+    def is_live(self) -> bool:
+        """Whether it can still be settled."""
+        return self._subscription.is_live
+
+    async def ack(self) -> bool:
+        """Done with it."""
+        return await self._settle(Basic.Ack(delivery_tag=self.tag))
+
+    async def reject(self, *, requeue: bool) -> bool:
+        """Back to its queue, or to the dead letters.
+
+        `basic.reject`, never `nack`: quorum queues count nacks against their delivery limit.
+        """
+        return await self._settle(Basic.Reject(delivery_tag=self.tag, requeue=requeue))
+
+    async def _settle(self, frame: Basic.Ack | Basic.Reject) -> bool:
+        self._subscription.unsettled.discard(self.tag)
+        channel = self._subscription.channel
+        if channel.is_closed:
+            return False
+        try:
+            if isinstance(frame, Basic.Ack):
+                await channel.basic_ack(self.tag)
+            else:
+                await channel.basic_reject(self.tag, requeue=bool(frame.requeue))
+        except LOST:
+            return False
+        return True
+
+
+async def ack_all(deliveries: Iterable[Delivery]) -> None:
+    """Ack many with as few frames as possible; those of lost channels are delivered again."""
+    by_subscription: dict[Subscription, list[Delivery]] = {}
+    for delivery in deliveries:
+        by_subscription.setdefault(delivery._subscription, []).append(delivery)
+    for subscription, own in by_subscription.items():
+        tags = {delivery.tag for delivery in own}
+        last = max(tags)
+        held_back = {tag for tag in subscription.unsettled - tags if tag < last}
+        if held_back:
+            for delivery in own:
+                await delivery.ack()
+            continue
+        subscription.unsettled -= tags
+        try:
+            await subscription.channel.basic_ack(last, multiple=True)
+        except LOST:
+            continue
+
+
+class Feed:
+    """Pulls deliveries from one queue.
+
+    It subscribes when somebody waits in `next` or `batch`, and again after a lost channel or a
+    server-sent `basic.cancel`; so a slot that is busy does not consume, also after a reconnect.
+    """
+
+    def __init__(
+        self,
+        link: Link,
+        queue: str,
+        *,
+        prefetch: int,
+        own: ClassicQueue | None = None,
+        bindings: tuple[Binding, ...] = (),
+        stream_offset: str | int | None = None,
+    ) -> None:
+        self._link = link
+        self._queue = queue
+        self._prefetch = prefetch
+        self._own = own
+        self._bindings = bindings
+        self._stream_offset = stream_offset
+        self._subscription: Subscription | None = None
+        self.closed = False
+
+    async def next(self) -> Delivery:
+        """The next delivery; waits for one.
+
+        Raises TopologyError when the queue does not exist, BrokerUnreachable when the link is
+        closed. Safe to cancel: a delivery that was not returned stays for the next call.
+        """
+        while True:
+            subscription = await self._subscribed()
+            delivery = await subscription.arrived.get()
+            if delivery is None:
+                self._subscription = None
+                continue
+            if subscription.is_live:
+                self._advance(delivery)
+                return delivery
+
+    async def batch(
+        self, most: int, linger: float, *, patience: Callable[[Delivery], float] | None = None
+    ) -> list[Delivery]:
+        """At least one delivery, and up to `most` of those that come within `linger` seconds.
+
+        patience: how many seconds the batch may still wait once this delivery is in it, if that is
+        less than `linger` allows; with 0, only what has arrived already is added.
+        """
+        loop = asyncio.get_running_loop()
+        while True:
+            batch = [await self.next()]
+            end = loop.time() + linger
+            while len(batch) < most and (subscription := self._subscription) is not None:
+                if patience is not None:
+                    end = min(end, loop.time() + patience(batch[-1]))
+                if subscription.arrived.empty():
+                    try:
+                        async with asyncio.timeout_at(end):
+                            delivery = await subscription.arrived.get()
+                    except TimeoutError:
+                        break
+                else:
+                    delivery = subscription.arrived.get_nowait()
+                if delivery is None:
+                    self._subscription = None
+                    break
+                self._advance(delivery)
+                batch.append(delivery)
+            live = [delivery for delivery in batch if delivery.is_live]
+            if live:
+                return live
+
+    async def close(self) -> None:
+        """Stop consuming. What is delivered and not settled goes back to the queue."""
+        self.closed = True
+        subscription, self._subscription = self._subscription, None
+        if subscription is not None and subscription.is_live:
+            try:
+                await subscription.channel.close()
+            except LOST:
+                return
+
+    async def stop_consuming(self) -> None:
+        """Cancel the consumer but keep the channel, so that held deliveries can be settled.
+
+        Deliveries that had arrived and that nobody took go back to the queue.
+        """
+        self.closed = True
+        subscription = self._subscription
+        if subscription is None or not subscription.is_live:
+            return
+        try:
+            await subscription.channel.basic_cancel(subscription.tag)
+        except LOST:
+            return
+        while not subscription.arrived.empty():
+            delivery = subscription.arrived.get_nowait()
+            if delivery is not None:
+                await delivery.reject(requeue=True)
+
+    def _advance(self, delivery: Delivery) -> None:
+        if delivery.stream_offset is not None:
+            self._stream_offset = delivery.stream_offset + 1
+
+    async def _subscribed(self) -> Subscription:
+        while self._subscription is None:
+            channel = await self._link.channel(confirms=False)
+            try:
+                self._subscription = await self._subscribe(channel)
+            except ChannelNotFoundEntity as error:
+                if is_coming_back(error):
+                    await self._link.pause()
+                    continue
+                raise TopologyError(
+                    f"queue {self._queue!r} does not exist: run `datarun broker setup`"
+                ) from error
+            except LOST:
+                await self._link.pause()
+        return self._subscription
+
+    async def _subscribe(self, channel: AmqpChannel) -> Subscription:
+        if self._own is not None:
+            await channel.queue_declare(
+                self._own.name,
+                durable=self._own.durable,
+                exclusive=self._own.exclusive,
+                arguments=dict(self._own.arguments(self._link.server)),
+            )
+            for binding in self._bindings:
+                await channel.queue_bind(binding.queue, binding.exchange, routing_key=binding.key)
+        await channel.basic_qos(prefetch_count=self._prefetch)
+        subscription = Subscription(channel, f"{self._link.name}.{id(channel):x}")
+        channel.on_consumer_cancel_callbacks.add(subscription.end)
+        channel.closing.add_done_callback(subscription.end)
+        arguments: dict[str, Any] = {}
+        if self._stream_offset is not None:
+            arguments["x-stream-offset"] = self._stream_offset
+        await channel.basic_consume(
+            self._queue,
+            subscription.receive,
+            consumer_tag=subscription.tag,
+            arguments=arguments,
+        )
+        return subscription
+
+
+def is_coming_back(error: ChannelNotFoundEntity) -> bool:
+    """Whether the queue exists and only its process does not: a stream whose node has just started.
+
+    The node takes connections before its streams run (3.10: half a second before), and answers 404
+    "home node ... of durable queue ... is down or inaccessible" until they do.
+    """
+    return "down or inaccessible" in str(error)
+
+
+def _envelope(message: DeliveredMessage) -> Envelope:
+    properties = message.header.properties
+    return Envelope(
+        body=message.body,
+        routing_key=message.routing_key or "",
+        exchange=message.exchange or "",
+        type=properties.message_type,
+        message_id=properties.message_id,
+        priority=properties.priority,
+        timestamp=properties.timestamp,
+        app_id=properties.app_id,
+        user_id=properties.user_id,
+        reply_to=properties.reply_to,
+        correlation_id=properties.correlation_id,
+        headers=properties.headers or {},
+        persistent=properties.delivery_mode == 2,
+    )

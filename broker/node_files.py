@@ -1,0 +1,180 @@
+"""The folder of a private RabbitMQ node: its name, ports and password, and what RabbitMQ reads."""
+
+from __future__ import annotations
+
+import base64
+import fcntl
+import hashlib
+import json
+import os
+import secrets
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from broker.loopback_ports import LOOPBACK
+from schemas.errors import NodeError
+
+USERNAME = "datarun"
+
+
+@dataclass(frozen=True)
+class NodeSettings:
+    """What a node keeps from one start to the next, apart from its password."""
+
+    name: str
+    """Erlang's name of the node, unique on this machine; its data are filed under it."""
+
+    amqp_port: int
+    management_port: int
+    distribution_port: int
+    epmd_port: int
+
+    @property
+    def ports(self) -> tuple[int, int, int, int]:
+        """All four, in the order of the fields."""
+        return (self.amqp_port, self.management_port, self.distribution_port, self.epmd_port)
+
+
+class NodeFolder:
+    """`home` of a private node. Private to its owner: it holds the password and the messages."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home.absolute()
+        self.log_folder = self.home / "log"
+        self.startup_log = self.home / "startup.log"
+        self._settings = self.home / "node.json"
+        self._password = self.home / "password"
+
+    def make(self) -> None:
+        """Make the folders that are missing."""
+        for folder in (self.home, self.log_folder, self.home / "erlang", self.home / "data"):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.home.chmod(0o700)
+
+    def lock(self) -> int | None:
+        """A descriptor that holds this folder for one node; None while another one lives here."""
+        descriptor = os.open(self.home / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            return None
+        return descriptor
+
+    def password(self) -> str:
+        """The node's password, made at first use, in a file of mode 0600."""
+        if not self._password.exists():
+            self._write(self._password, secrets.token_urlsafe(24))
+        return self._password.read_text().strip()
+
+    def settings(self) -> NodeSettings | None:
+        """What an earlier start has kept, if there was one."""
+        try:
+            return NodeSettings(**json.loads(self._settings.read_text()))
+        except FileNotFoundError:
+            return None
+        except (ValueError, TypeError) as error:
+            raise NodeError(
+                f"{self._settings} is damaged ({error}); remove the folder {self.home} to start "
+                "with an empty node"
+            ) from error
+
+    def write(self, settings: NodeSettings, consumer_timeout_ms: int) -> None:
+        """Write what RabbitMQ reads when it starts."""
+        self._write(self._settings, json.dumps(asdict(settings), indent=2))
+        self._write(self.home / "enabled_plugins", "[rabbitmq_management].\n")
+        self._write(self.home / "advanced.config", "[].\n")
+        # Also where /etc/hosts lacks the line, as in containers: without it the boot fails.
+        self._write(
+            self.home / "inetrc",
+            '{host, {127,0,0,1}, ["localhost"]}.\n{lookup, [file, native]}.\n',
+        )
+        self._write(self.home / "definitions.json", json.dumps(self._definitions()))
+        # https://www.rabbitmq.com/docs/configure
+        self._write(
+            self.home / "rabbitmq.conf",
+            f"listeners.tcp.1 = {LOOPBACK}:{settings.amqp_port}\n"
+            f"management.tcp.ip = {LOOPBACK}\n"
+            f"management.tcp.port = {settings.management_port}\n"
+            f"load_definitions = {self.home}/definitions.json\n"
+            # Global, because 3.10 ignores the queue argument.
+            f"consumer_timeout = {consumer_timeout_ms}\n"
+            "log.file.rotation.size = 10485760\n"
+            "log.file.rotation.count = 2\n",
+        )
+        cookie = self.home / "erlang" / ".erlang.cookie"
+        if not cookie.exists():
+            self._write(cookie, secrets.token_hex(20), mode=0o400)
+
+    def environment(self, settings: NodeSettings) -> dict[str, str]:
+        """The whole environment of the node: nothing of the caller's but its PATH.
+
+        A RABBITMQ_ or ERL_ variable of somebody's system-wide node would end up in ours.
+        """
+        home = str(self.home)
+        return {
+            "PATH": os.environ.get("PATH", "") + ":/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin",
+            "LANG": "C.UTF-8",  # or Erlang reads a folder's name as latin-1
+            "HOME": f"{home}/erlang",
+            "ERL_INETRC": f"{home}/inetrc",
+            "ERL_EPMD_ADDRESS": LOOPBACK,
+            "ERL_EPMD_PORT": str(settings.epmd_port),
+            "RABBITMQ_NODENAME": settings.name,
+            "RABBITMQ_NODE_IP_ADDRESS": LOOPBACK,
+            "RABBITMQ_NODE_PORT": str(settings.amqp_port),
+            "RABBITMQ_DIST_PORT": str(settings.distribution_port),
+            "RABBITMQ_MNESIA_BASE": f"{home}/data",
+            "RABBITMQ_LOG_BASE": f"{home}/log",
+            "RABBITMQ_CONFIG_FILE": f"{home}/rabbitmq.conf",
+            "RABBITMQ_ADVANCED_CONFIG_FILE": f"{home}/advanced.config",
+            "RABBITMQ_ENABLED_PLUGINS_FILE": f"{home}/enabled_plugins",
+            "RABBITMQ_CONF_ENV_FILE": "/nonexistent",
+            "RABBITMQ_PID_FILE": f"{home}/rabbitmq.pid",
+            # Without it the distribution port listens on every address of the machine.
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1}",
+            # Makes the script exec the node instead of waiting for it: one pid for both.
+            "RUNNING_UNDER_SYSTEMD": "true",
+        }
+
+    def log_tail(self, lines: int = 20) -> str:
+        """The end of what the node said last, for an error message."""
+        logs = [self.startup_log, *self.log_folder.glob("*.log")]
+        newest = sorted(
+            (log for log in logs if log.exists() and log.stat().st_size > 0),
+            key=lambda log: log.stat().st_mtime,
+        )[-2:]
+        return "\n".join(
+            "\n".join([f"--- {log}", *log.read_text(errors="replace").splitlines()[-lines:]])
+            for log in newest
+        )
+
+    def _definitions(self) -> dict[str, object]:
+        """One administrator, and so no guest. Definitions are read at each start, not only at the
+        first like `default_pass`, so that the password file always tells the truth; and they hold
+        a hash. https://www.rabbitmq.com/docs/passwords#computing-password-hash
+        """
+        salt = os.urandom(4)
+        digest = hashlib.sha256(salt + self.password().encode()).digest()
+        return {
+            "users": [
+                {
+                    "name": USERNAME,
+                    "password_hash": base64.b64encode(salt + digest).decode(),
+                    "hashing_algorithm": "rabbit_password_hashing_sha256",
+                    "tags": ["administrator"],
+                }
+            ],
+            "vhosts": [{"name": "/"}],
+            "permissions": [
+                {"user": USERNAME, "vhost": "/", "configure": ".*", "write": ".*", "read": ".*"}
+            ],
+        }
+
+    @staticmethod
+    def _write(path: Path, text: str, mode: int = 0o600) -> None:
+        """Replace a file in one step: a half-written one would keep the node from starting."""
+        draft = path.with_name(path.name + ".draft")
+        draft.unlink(missing_ok=True)
+        with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w") as file:
+            file.write(text)
+        draft.replace(path)

@@ -1,0 +1,125 @@
+"""Runs folds: one zygote, a slot each for as many as run at one time."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import shutil
+from pathlib import Path
+from typing import Any
+
+from consumer import fold_verdicts as verdicts
+from consumer.fold_run import FoldRun, OnPhase
+from consumer.jobs import FoldJob, FoldOutcome
+from consumer.zygote_link import SlotLink, ZygoteError, ZygoteLink
+from schemas.errors import ConfigurationError
+from schemas.events import Measurements
+from schemas.states import FoldState, Isolation
+from schemas.verdicts import Output, Verdict
+
+_STARTS = 3
+"""A slot that was killed while it was idle is started again so many times for one fold."""
+
+
+class FoldExecutor:
+    """Slots, the zygote, one forked process per fold."""
+
+    def __init__(
+        self, *, slots: int, isolation: Isolation, threads_per_slot: int, scratch: Path
+    ) -> None:
+        """scratch: a folder of this worker's own, for the folds' files.
+
+        Raises ConfigurationError when this version does not offer `isolation`.
+        """
+        if isolation is Isolation.STRICT:
+            raise ConfigurationError(
+                "isolation=strict is not available in this version: ask for isolation=process "
+                "(folds share user, files and network with the worker) by name"
+            )
+        self._scratch = scratch.resolve()
+        self._threads = threads_per_slot
+        self._zygote: ZygoteLink | None = None
+        self._slots: list[SlotLink | None] = [None] * slots
+        self._starting = asyncio.Lock()
+        self._removals: set[asyncio.Future[None]] = set()
+
+    async def start(self) -> None:
+        """The zygote is warm, and every slot's process is there, when this returns.
+
+        Raises ZygoteError.
+        """
+        self._scratch.mkdir(parents=True, exist_ok=True)
+        for number in range(len(self._slots)):
+            await self._slot(number)
+
+    async def close(self) -> None:
+        """Kill what runs, and remove its files."""
+        if self._zygote is not None:
+            await self._zygote.close()
+        for link in self._slots:
+            if link is not None:  # of a zygote that died before
+                link.close()
+        if self._removals:
+            await asyncio.wait(self._removals)
+
+    async def run(self, slot: int, job: FoldJob, on_phase: OnPhase) -> FoldOutcome:
+        """Train and test one fold in slot number `slot`, which runs no other at that time.
+
+        on_phase: called on the event loop with TRAINED and VALIDATED when they are reached.
+        Whatever goes wrong is in the outcome's verdict. When the task is cancelled, everything
+        that the fold started is dead before the CancelledError leaves.
+        """
+        refused = verdicts.refused(job)
+        if refused is not None:
+            return _ended(refused)
+        # No fold can guess where the next one will be, and put something there.
+        folder = self._scratch / f"fold-{secrets.token_hex(16)}"
+        for _ in range(_STARTS):
+            try:
+                link = await self._slot(slot)
+                return await FoldRun(link, job, on_phase).run(folder, self._threads)
+            except ZygoteError as error:
+                return _ended(verdicts.infrastructure(str(error)))
+            except OSError:  # the slot's process is dead: start another
+                continue
+            finally:
+                self._remove(folder)
+        return _ended(verdicts.infrastructure(f"slot {slot} does not start"))
+
+    async def _slot(self, number: int) -> SlotLink:
+        async with self._starting:
+            if self._zygote is not None and self._zygote.lost:
+                lost, self._zygote = self._zygote, None
+                await lost.close()
+            if self._zygote is None:
+                self._zygote = await ZygoteLink.start(self._scratch)
+            link = self._slots[number]
+            if link is None or link.lost:
+                link = self._slots[number] = await self._zygote.new_slot(number)
+            return link
+
+    def _remove(self, folder: Path) -> None:
+        """In a thread, while the next fold begins."""
+        loop = asyncio.get_running_loop()
+        removal = loop.run_in_executor(None, _remove_tree, folder)
+        self._removals.add(removal)
+        removal.add_done_callback(self._removals.discard)
+
+
+def _ended(verdict: Verdict) -> FoldOutcome:
+    return FoldOutcome(FoldState.ERROR, verdict, None, None, Measurements(), Output())
+
+
+def _remove_tree(folder: Path) -> None:
+    """Remove a fold's files, also where its code took away the permission to."""
+
+    def permit(function: Any, path: str, _: object) -> None:
+        os.chmod(os.path.dirname(path), 0o700)
+        if os.path.isdir(path) and not os.path.islink(path):
+            os.chmod(path, 0o700)
+        if function in (os.rmdir, os.unlink):
+            function(path)
+
+    if folder.exists():
+        shutil.rmtree(folder, onerror=permit)

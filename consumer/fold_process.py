@@ -1,0 +1,157 @@
+"""What runs in a fold's own process: reads its job, trains, predicts, reports over its socket."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import pickle
+import socket
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn, Protocol
+
+import numpy as np
+import numpy.typing as npt
+from threadpoolctl import ThreadpoolController
+
+from consumer.fold_task import FoldTask
+from consumer.frames import BEGIN, HEADER, FrameKind, receive_exactly
+from consumer.linux import flush_c_streams
+from consumer.parts import open_part
+from consumer.seal import CONNECTION, FoldStreams, Surroundings, leave_the_slot, settle
+from consumer.workflows.custom import CustomWorkflow
+from consumer.workflows.failure import Failure, describe
+from consumer.workflows.standard import StandardWorkflow
+from consumer.workflows.submission import install_submission, write_files
+from schemas.states import Culprit, FailureKind
+
+
+class Workflow(Protocol):
+    """What a fold does with X."""
+
+    def shaped(self, x: Any) -> Any: ...
+    def train(self, x: Any) -> None: ...
+    def predict(self, x: Any) -> npt.NDArray[Any]: ...
+
+
+class _Ended(Exception):
+    """The fold has reported why it cannot go on."""
+
+
+class _Fold:
+    """One fold, from its job to its last report."""
+
+    def __init__(self, connection: socket.socket, controller: ThreadpoolController) -> None:
+        self._connection = connection
+        self._pid = os.getpid()
+        header, descriptors, _, _ = socket.recv_fds(connection, HEADER.size, 2)
+        while len(header) < HEADER.size:
+            header += receive_exactly(connection, HEADER.size - len(header))
+        _, size = HEADER.unpack(header)
+        self._task: FoldTask = pickle.loads(receive_exactly(connection, size))
+        self._x = descriptors
+        self._folder = Path(self._task.folder)
+        around = Surroundings(
+            folder=self._folder,
+            threads=self._task.threads,
+            seed=self._task.seed,
+            cpu_seconds=self._task.cpu_seconds,
+            file_bytes=self._task.memory_bytes,
+        )
+        settle(around, controller)
+        self._submission = install_submission(self._folder, self._task.submission)
+        self._organiser: Path | None = None
+        if self._task.custom_file is not None:
+            self._organiser = self._folder / "organiser"
+            write_files(self._organiser, self._task.organiser)
+        os.chdir(self._submission)
+
+    def run(self) -> None:
+        """All phases, until one fails."""
+        workflow: Workflow = self._tried(self._workflow)
+        x_train, x_test = self._tried(
+            lambda: [workflow.shaped(open_part(x, self._task.x_format)) for x in self._x]
+        )
+        for descriptor in self._x:
+            os.close(descriptor)
+        # The submission's code comes next: what is said until here is our own word.
+        self._send(FrameKind.BEGUN, BEGIN.pack(time.monotonic(), time.process_time()))
+        self._tried(lambda: workflow.train(x_train))
+        self._send(FrameKind.TRAINED)
+        receive_exactly(self._connection, 1)
+        self._send_array(FrameKind.VALIDATED, self._tried(lambda: workflow.predict(x_train)))
+        receive_exactly(self._connection, 1)
+        self._send_array(FrameKind.TESTED, self._tried(lambda: workflow.predict(x_test)))
+
+    def _workflow(self) -> Workflow:
+        if self._task.custom_file is None:
+            return StandardWorkflow(self._task)
+        return CustomWorkflow(self._task, self._task.custom_file, str(self._organiser))
+
+    def _tried(self, step: Callable[[], Any]) -> Any:
+        """The step's value; when it raises, the failure is reported and the fold ends."""
+        try:
+            return step()
+        except BaseException as error:
+            organiser = str(self._organiser) if self._organiser else None
+            failure = describe(error, str(self._submission), organiser)
+            self._send(FrameKind.FAILED, json.dumps(failure.as_json()).encode())
+            raise _Ended from error
+
+    def _send(self, kind: FrameKind, payload: bytes = b"") -> None:
+        _flush()
+        if os.getpid() != self._pid:  # user code forked, and its child came back into ours
+            os._exit(0)
+        self._connection.sendall(HEADER.pack(kind, len(payload)) + payload)
+
+    def _send_array(self, kind: FrameKind, array: npt.NDArray[Any]) -> None:
+        prefix = io.BytesIO()
+        np.lib.format.write_array_header_1_0(
+            prefix, np.lib.format.header_data_from_array_1_0(array)
+        )
+        prefix.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+        self._send(kind, prefix.getvalue())
+
+
+def become_fold(streams: FoldStreams, controller: ThreadpoolController) -> NoReturn:
+    """Never returns: after its last report the fold waits to be measured and killed."""
+    try:
+        leave_the_slot(streams)
+        connection = socket.socket(fileno=CONNECTION)
+        try:
+            _Fold(connection, controller).run()
+        except _Ended:
+            pass
+        except OSError as error:
+            _report_ours(connection, error)
+        connection.recv(1)
+    except BaseException:  # noqa: BLE001 - a fault of ours: to the fold's stderr, and out
+        traceback.print_exc()
+        _flush()
+        os._exit(70)
+    os._exit(0)
+
+
+def _report_ours(connection: socket.socket, error: OSError) -> None:
+    """The fold's surroundings fail, not its code: no space for its files, say."""
+    failure = Failure(
+        FailureKind.CRASHED,
+        Culprit.INFRASTRUCTURE,
+        f"the fold's process could not be set up: {error}",
+    )
+    payload = json.dumps(failure.as_json()).encode()
+    connection.sendall(HEADER.pack(FrameKind.FAILED, len(payload)) + payload)
+
+
+def _flush() -> None:
+    """What was printed must be in the pipes before the worker is told, for it kills at once."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except BaseException:  # noqa: BLE001 - user code closed it, or put its own there
+            continue
+    flush_c_streams()

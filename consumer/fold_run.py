@@ -1,0 +1,237 @@
+"""One fold from its job to its outcome: talks with its process, keeps what it says, judges it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from consumer import fold_verdicts as verdicts
+from consumer.captured import CapturedStream
+from consumer.checked_predictions import BadPredictions, checked_predictions, largest_payload
+from consumer.frames import (
+    BEGIN,
+    GO,
+    HEADER,
+    FrameError,
+    FrameKind,
+    read_exactly,
+    read_header,
+)
+from consumer.job_frame import job_frame, job_size, x_paths
+from consumer.jobs import FoldJob, FoldOutcome
+from consumer.phase_clock import PhaseClock
+from consumer.zygote_link import SlotLink, SlotReport
+from schemas.events import Measurements
+from schemas.states import FoldState, Phase
+from schemas.verdicts import Output, Verdict
+
+_T = TypeVar("_T")
+
+OnPhase = Callable[[FoldState, Measurements], None]
+
+_SMALL = 256 * 1024
+"""Bytes up to which work on the event loop is quicker than a thread."""
+
+_REPORT_LIMIT = 256 * 1024
+_OVERDUE_SECONDS = 3.0
+"""So long after its wall limit, a fold whose slot does not act is killed with its slot."""
+
+_DYING_SECONDS = 1.0
+_LAST_WORDS_SECONDS = 5.0
+
+
+class FoldRun:
+    """One fold in one slot."""
+
+    def __init__(self, slot: SlotLink, job: FoldJob, on_phase: OnPhase) -> None:
+        self._slot = slot
+        self._job = job
+        self._on_phase = on_phase
+        self._phase = Phase.DATA
+        self._clock = PhaseClock()
+        self._predictions: dict[Phase, npt.NDArray[np.float64]] = {}
+        self._verdict: Verdict | None = None
+
+    async def run(self, folder: Path, threads: int) -> FoldOutcome:
+        """folder: the fold's own, not made yet, and left to the caller to remove.
+
+        When it is cancelled, everything that the fold started is dead before it leaves. Raises
+        OSError when the slot is dead before the fold has begun.
+        """
+        job = self._job
+        with contextlib.ExitStack() as held:
+            try:
+                frame = await _in_thread(job_size(job), job_frame, job, folder, threads)
+                x = [held.enter_context(path.open("rb")).fileno() for path in x_paths(job)]
+            except (OSError, KeyError, ValueError) as error:
+                self._verdict = verdicts.infrastructure(f"a data-set part cannot be read: {error}")
+                return self._outcome(None, Output())
+            ours, theirs = (held.enter_context(end) for end in socket.socketpair())
+            ours.setblocking(False)
+            stdout, stderr = (held.enter_context(CapturedStream()) for _ in range(2))
+            # The open files go with the first bytes, past the slot, which reads none of them.
+            socket.send_fds(ours, [frame[: HEADER.size]], x)
+            self._slot.run(_slot_limits(job), (theirs.fileno(), stdout.writer, stderr.writer))
+            theirs.close()
+            stdout.close_writer()
+            stderr.close_writer()
+            report = await self._conversation(ours, memoryview(frame)[HEADER.size :])
+            if report is None and self._phase is Phase.DATA:
+                raise BrokenPipeError("the slot died before any of the submission ran")
+            output = Output(stdout=stdout.finish(), stderr=stderr.finish())
+        return self._outcome(report, output)
+
+    async def _conversation(
+        self, connection: socket.socket, frame: memoryview
+    ) -> SlotReport | None:
+        """Until the fold is dead; None when its slot is too."""
+        talk = asyncio.create_task(self._talk(connection, frame))
+        ended = self._slot.ended
+        either: set[asyncio.Future[Any]] = {talk, ended}
+        try:
+            limit = self._job.limits.wall_seconds + _OVERDUE_SECONDS
+            await asyncio.wait(either, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
+            if talk.done() and not talk.result():
+                # The fold is dying, or user code has closed its socket.
+                await asyncio.wait({ended}, timeout=_DYING_SECONDS)
+                if not ended.done():
+                    self._verdict = verdicts.hung_up(self._job, self._phase)
+            elif not talk.done() and not ended.done():  # its slot does not act
+                over = {"limit": "wall", "used": limit}
+                self._verdict = verdicts.over_limit(self._job, self._phase, over)
+            await self._slot.stop()
+            # What the fold said before it died counts.
+            await asyncio.wait({talk}, timeout=_LAST_WORDS_SECONDS)
+        finally:
+            talk.cancel()
+            await self._slot.stop()
+        return None if ended.exception() else ended.result()
+
+    async def _talk(self, connection: socket.socket, frame: memoryview) -> bool:
+        """Whether the fold has said all that it has to say; False when it closed before."""
+        loop = asyncio.get_running_loop()
+        try:
+            await loop.sock_sendall(connection, frame)
+            begun, _ = await self._hear(connection, FrameKind.BEGUN, BEGIN.size)
+            moment, cpu = BEGIN.unpack(begun)
+            self._clock.begin(cpu, moment)
+            for phase, kind, rows, reached in self._phases():
+                self._phase = phase
+                limit = largest_payload(self._job.manifest, rows) if rows else 0
+                payload, moment = await self._hear(connection, kind, limit)
+                cpu = await self._measure(moment)
+                if rows:
+                    self._predictions[self._phase] = await self._checked(payload, rows)
+                if reached is not FoldState.TESTED:
+                    self._on_phase(reached, self._clock.measurements)
+                    self._clock.begin(cpu)
+                    await loop.sock_sendall(connection, GO)
+        except (EOFError, ConnectionError):
+            return False
+        except _Failed as failed:
+            self._verdict = failed.verdict
+            await self._measure(time.monotonic())
+        return True
+
+    def _phases(self) -> tuple[tuple[Phase, FrameKind, int, FoldState], ...]:
+        """Each phase, the frame that ends it, the rows predicted in it, the state reached."""
+        manifest = self._job.manifest
+        return (
+            (Phase.TRAIN, FrameKind.TRAINED, 0, FoldState.TRAINED),
+            (Phase.VALIDATION, FrameKind.VALIDATED, manifest.n_train, FoldState.VALIDATED),
+            (Phase.TEST, FrameKind.TESTED, manifest.n_test, FoldState.TESTED),
+        )
+
+    async def _hear(
+        self, connection: socket.socket, expected: FrameKind, limit: int
+    ) -> tuple[bytearray, float]:
+        """The payload of the next frame, and when the frame came. _Failed when it is another."""
+        try:
+            kind, size = await read_header(connection)
+        except FrameError as error:
+            raise self._bad(f"the process said what no fold says: {error}") from error
+        moment = time.monotonic()
+        if kind is FrameKind.FAILED and size <= _REPORT_LIMIT:
+            payload = await read_exactly(connection, size)
+            raise _Failed(verdicts.reported(self._job, self._phase, payload))
+        if kind is not expected:
+            raise self._bad(f"the process said {kind.name} in {self._phase}")
+        if size > limit:
+            raise self._bad(f"predictions take {size} bytes; at most {limit} are read")
+        return await read_exactly(connection, size), moment
+
+    async def _checked(self, payload: bytearray, rows: int) -> npt.NDArray[np.float64]:
+        try:
+            return await _in_thread(
+                len(payload), checked_predictions, payload, self._job.manifest, rows
+            )
+        except BadPredictions as error:
+            raise self._bad(str(error)) from error
+
+    async def _measure(self, moment: float) -> float:
+        """Close the phase at `moment`; returns the CPU seconds used until now."""
+        mark = await self._slot.mark()
+        if mark is None:  # the fold is dead: its slot's last report counts
+            return 0.0
+        self._clock.end(self._phase, mark.cpu, mark.memory, moment)
+        return mark.cpu
+
+    def _bad(self, message: str) -> _Failed:
+        return _Failed(verdicts.bad_output(self._job, self._phase, message))
+
+    def _outcome(self, report: SlotReport | None, output: Output) -> FoldOutcome:
+        if report is not None:
+            self._clock.end(self._phase, report.cpu, report.memory)
+        verdict = self._judged(report)
+        return FoldOutcome(
+            state=FoldState.TESTED if verdict is None else FoldState.ERROR,
+            verdict=verdict,
+            full_train_predictions=self._predictions.get(Phase.VALIDATION),
+            test_predictions=self._predictions.get(Phase.TEST),
+            measurements=self._clock.measurements,
+            output=output,
+        )
+
+    def _judged(self, report: SlotReport | None) -> Verdict | None:
+        if Phase.TEST in self._predictions:
+            return None
+        if self._verdict is not None:
+            return self._verdict
+        if report is None:
+            return verdicts.slot_lost(self._job, self._phase)
+        if report.over is not None:
+            return verdicts.over_limit(self._job, self._phase, report.over)
+        return verdicts.died(self._job, self._phase, report.status)
+
+
+class _Failed(Exception):
+    """The fold goes no further."""
+
+    def __init__(self, verdict: Verdict) -> None:
+        super().__init__(verdict.message)
+        self.verdict = verdict
+
+
+def _slot_limits(job: FoldJob) -> dict[str, float]:
+    limits = job.limits
+    return {
+        "wall": limits.wall_seconds,
+        "cpu": limits.cpu_seconds,
+        "memory": limits.memory_bytes // 1024,
+        "processes": limits.processes,
+    }
+
+
+async def _in_thread(size: int, function: Callable[..., _T], *arguments: Any) -> _T:
+    """Call a function that works on `size` bytes, in a thread unless it is done sooner here."""
+    if size <= _SMALL:
+        return function(*arguments)
+    return await asyncio.to_thread(function, *arguments)

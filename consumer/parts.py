@@ -1,0 +1,93 @@
+"""Data-set parts as files that any number of folds map at one time: npy, or pickle 5 with buffers.
+
+A mapping is private: a fold may write to it, and nobody else sees that. A pickle's large buffers
+stand behind the pickle itself, so that they are mapped too instead of being copied.
+"""
+
+from __future__ import annotations
+
+import mmap
+import pickle
+import struct
+from pathlib import Path
+from typing import Any, BinaryIO, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+_MAGIC = b"DATARUN\x05"
+_COUNTS = struct.Struct("<8sQQ")  # magic, length of the pickle, number of buffers
+_PLACE = struct.Struct("<QQ")  # offset and length of a buffer
+_ALIGNMENT = 64
+
+
+def write_npy(path: Path, array: npt.NDArray[Any]) -> None:
+    """Write an array of numbers, booleans or text."""
+    with path.open("wb") as file:
+        np.lib.format.write_array(file, np.ascontiguousarray(array), allow_pickle=False)
+
+
+def write_pickle(path: Path, value: object) -> None:
+    """Write any picklable object."""
+    buffers: list[pickle.PickleBuffer] = []
+    stream = pickle.dumps(value, protocol=5, buffer_callback=buffers.append)
+    raws = [buffer.raw() for buffer in buffers]
+    offset = _COUNTS.size + _PLACE.size * len(raws) + len(stream)
+    places = []
+    for raw in raws:
+        offset = _aligned(offset)
+        places.append((offset, raw.nbytes))
+        offset += raw.nbytes
+    with path.open("wb") as file:
+        file.write(_COUNTS.pack(_MAGIC, len(stream), len(raws)))
+        for place in places:
+            file.write(_PLACE.pack(*place))
+        file.write(stream)
+        for (start, _), raw in zip(places, raws, strict=True):
+            file.write(bytes(start - file.tell()))
+            file.write(raw)
+
+
+def open_part(descriptor: int, part_format: Literal["npy", "pickle"]) -> Any:
+    """Map a part that was opened for reading: an array, or whatever object was pickled.
+
+    Unpickling runs code that the file chooses: only a fold's own process may do it.
+    """
+    mapped = mmap.mmap(descriptor, 0, access=mmap.ACCESS_COPY)
+    if part_format == "npy":
+        return _mapped_array(mapped)
+    magic, length, count = _COUNTS.unpack_from(mapped)
+    if magic != _MAGIC:
+        raise ValueError("the part is not a pickle of ours")
+    start = _COUNTS.size + _PLACE.size * count
+    view = memoryview(mapped)
+    buffers = []
+    for number in range(count):
+        offset, size = _PLACE.unpack_from(mapped, _COUNTS.size + _PLACE.size * number)
+        buffers.append(view[offset : offset + size])
+    return pickle.loads(view[start : start + length], buffers=buffers)
+
+
+def map_npy(path: Path) -> npt.NDArray[Any]:
+    """Map an npy file privately."""
+    with path.open("rb") as file:
+        return _mapped_array(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY))
+
+
+def _mapped_array(mapped: mmap.mmap) -> npt.NDArray[Any]:
+    shape, fortran_order, dtype = _npy_header(mapped)
+    if dtype.hasobject:
+        raise ValueError("an npy part holds objects")
+    array = np.frombuffer(mapped, dtype=dtype, offset=mapped.tell(), count=int(np.prod(shape)))
+    return array.reshape(shape, order="F" if fortran_order else "C")
+
+
+def _npy_header(file: BinaryIO | mmap.mmap) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    version = np.lib.format.read_magic(file)
+    if version == (1, 0):
+        return np.lib.format.read_array_header_1_0(file)
+    return np.lib.format.read_array_header_2_0(file)
+
+
+def _aligned(offset: int) -> int:
+    return -(-offset // _ALIGNMENT) * _ALIGNMENT

@@ -1,0 +1,189 @@
+"""Splits a data set in a process of its own, which is held to limits and leaves nothing running."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import pickle
+import socket
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from consumer.captured import CapturedStream
+from consumer.fold_verdicts import death_sentence, of_limit
+from consumer.frames import HEADER, FrameError, FrameKind, read_exactly, read_header
+from consumer.jobs import PreparedData, PreparedPart, PrepareFailed, part_filename
+from consumer.parts import map_npy
+from consumer.split_task import CLASSES_FILE, SplitReport, SplitTask
+from consumer.zygote_link import SlotLink, SlotReport, start_clean
+from schemas.datasets import HoldOut, workflow_elements
+from schemas.messages import DataMessage
+from schemas.states import Culprit, FailureKind, Phase
+from schemas.verdicts import Output, Verdict, clip
+
+_REPORT_LIMIT = 1 << 20
+_PROCESSES = 4096
+_NO_LIMIT = 1e12
+_DYING_SECONDS = 1.0
+
+
+async def prepare_dataset(
+    message: DataMessage, raw: Path, out: Path, *, wall_seconds: float, memory_bytes: int
+) -> PreparedData:
+    """Split the data set that `message` describes into parts.
+
+    raw: folder of the uploaded files, which an organiser's `prepare_data` may write to.
+    out: empty folder for the parts. Raises PrepareFailed. When it is cancelled, everything that
+    was started is dead before the CancelledError leaves.
+    """
+    with (
+        tempfile.TemporaryDirectory(prefix="prepare-", dir=out.parent) as folder,
+        ExitStack() as held,
+    ):
+        task = _task(message, raw.resolve(), out.resolve(), Path(folder).resolve() / "home")
+        link = held.enter_context(_supervisor(Path(folder), task.threads))
+        stdout, stderr = (held.enter_context(CapturedStream()) for _ in range(2))
+        ours, theirs = (held.enter_context(end) for end in socket.socketpair())
+        ours.setblocking(False)
+        limits = {
+            "wall": wall_seconds,
+            "cpu": _NO_LIMIT,
+            "memory": memory_bytes // 1024,
+            "processes": _PROCESSES,
+        }
+        link.run(limits, (theirs.fileno(), stdout.writer, stderr.writer))
+        theirs.close()
+        stdout.close_writer()
+        stderr.close_writer()
+        answer, report = await _conversation(link, ours, task)
+        output = Output(stdout=stdout.finish(), stderr=stderr.finish())
+    if isinstance(answer, Verdict):
+        raise PrepareFailed(answer, output)
+    if answer is None:
+        raise PrepareFailed(_ended(report, wall_seconds, memory_bytes), output)
+    return await asyncio.to_thread(_prepared, answer, out, output)
+
+
+def _task(message: DataMessage, raw: Path, out: Path, folder: Path) -> SplitTask:
+    split = message.split
+    return SplitTask(
+        raw=str(raw),
+        out=str(out),
+        folder=str(folder),
+        threads=os.cpu_count() or 1,
+        files=(*message.files, *message.uploads),
+        elements=workflow_elements(message.workflow_elements),
+        scoring=message.scoring,
+        target_column=message.target_column,
+        held_out_test=split.held_out_test if isinstance(split, HoldOut) else 0.0,
+        random_state=split.random_state if isinstance(split, HoldOut) else 0,
+        custom_file=None if isinstance(split, HoldOut) else split.file,
+    )
+
+
+@contextmanager
+def _supervisor(folder: Path, threads: int) -> Iterator[SlotLink]:
+    """A process that runs, watches and clears up one process, as a slot does for folds."""
+    process, control = start_clean("consumer.prepare_process", folder, threads=threads)
+    link = SlotLink(control, process.pid)
+    try:
+        yield link
+    finally:
+        link.close()
+        process.kill()
+        process.wait()
+
+
+async def _conversation(
+    link: SlotLink, connection: socket.socket, task: SplitTask
+) -> tuple[SplitReport | Verdict | None, SlotReport | None]:
+    """What the process answered, None if nothing; and how it ended, None if its slot died."""
+    talk = asyncio.create_task(_talk(connection, task))
+    ended = link.ended
+    either: set[asyncio.Future[Any]] = {talk, ended}
+    try:
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        if talk.done() and talk.result() is None:
+            await asyncio.wait({ended}, timeout=_DYING_SECONDS)
+        await link.stop()
+        await asyncio.wait({talk}, timeout=_DYING_SECONDS)
+    finally:
+        talk.cancel()
+        await link.stop()
+    answer = talk.result() if talk.done() and not talk.cancelled() else None
+    return answer, None if ended.exception() else ended.result()
+
+
+async def _talk(connection: socket.socket, task: SplitTask) -> SplitReport | Verdict | None:
+    body = pickle.dumps(task)
+    try:
+        frame = HEADER.pack(FrameKind.JOB, len(body)) + body
+        await asyncio.get_running_loop().sock_sendall(connection, frame)
+        kind, size = await read_header(connection)
+        if size > _REPORT_LIMIT:
+            raise FrameError(f"a report of {size} bytes")
+        said = json.loads(await read_exactly(connection, size))
+        if kind is FrameKind.PREPARED:
+            return SplitReport.from_json(said)
+        return _reported(said)
+    except (EOFError, ConnectionError):
+        return None
+    except (FrameError, ValueError, TypeError, KeyError, RecursionError) as error:
+        return _verdict(f"the process that splits the data said what cannot be read: {error}")
+
+
+def _reported(said: dict[str, Any]) -> Verdict:
+    return Verdict(
+        phase=Phase.DATA,
+        kind=FailureKind(said["kind"]),
+        culprit=Culprit(said["culprit"]),
+        message=clip(str(said["message"]), 2000),
+        traceback=clip(str(said["traceback"])),
+    )
+
+
+def _ended(report: SlotReport | None, wall_seconds: float, memory_bytes: int) -> Verdict:
+    """The process ended without an answer."""
+    if report is None:
+        return _verdict("crashed: the process that watches the split was killed")
+    if report.over is None:
+        return _verdict(death_sentence(report.status, Phase.DATA))
+    if report.over["limit"] == "wall":
+        return _verdict(f"timeout: {wall_seconds:.1f} s wall in data", FailureKind.TIMEOUT)
+    amounts = of_limit(float(report.over["used"]) * 1024, memory_bytes)
+    return _verdict(f"memory: {amounts} in data", FailureKind.MEMORY)
+
+
+def _verdict(message: str, kind: FailureKind = FailureKind.CRASHED) -> Verdict:
+    return Verdict(phase=Phase.DATA, kind=kind, culprit=Culprit.ORGANISER, message=message)
+
+
+def _prepared(report: SplitReport, out: Path, output: Output) -> PreparedData:
+    """The parts as they lie in `out`. PrepareFailed when they are not what was reported."""
+    parts = tuple(
+        PreparedPart(
+            part.name, part.format, part.visibility, out / part_filename(part.name, part.format)
+        )
+        for part in report.parts
+    )
+    for part in parts:
+        if part.path.parent != out or part.path.is_symlink() or not part.path.is_file():
+            raise PrepareFailed(_verdict(f"part {part.name} was not written as a file"), output)
+    classes: npt.NDArray[Any] | None = None
+    try:
+        rows = [len(map_npy(out / f"{name}.npy")) for name in ("y_train", "y_test")]
+        if report.has_classes:
+            classes = np.array(map_npy(out / CLASSES_FILE))
+            (out / CLASSES_FILE).unlink()
+    except (OSError, ValueError) as error:
+        raise PrepareFailed(_verdict(f"labels cannot be read back: {error}"), output) from error
+    if rows != [report.n_train, report.n_test]:
+        raise PrepareFailed(_verdict("the labels are not as many as were reported"), output)
+    return PreparedData(report.n_train, report.n_test, report.columns, classes, parts, output)

@@ -1,0 +1,92 @@
+"""A process that prepares one data set, and the one that watches it.
+
+`python -m consumer.prepare_process FD`: FD is the control socket of a slot (`slot_process.serve`).
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import pickle
+import socket
+import sys
+import traceback
+from dataclasses import replace
+from pathlib import Path
+from typing import NoReturn
+
+from consumer.frames import HEADER, FrameKind, receive_exactly
+from consumer.seal import (
+    CONNECTION,
+    FoldStreams,
+    Surroundings,
+    leave_the_slot,
+    remember_our_modules,
+    settle,
+)
+from consumer.slot_process import serve
+from consumer.split_task import SplitTask, refuse
+from consumer.workflows.failure import Refusal, describe
+from schemas.states import Culprit
+
+
+def _become_preparer(streams: FoldStreams) -> NoReturn:
+    """Never returns: after its last report the process waits to be killed."""
+    try:
+        leave_the_slot(streams)
+        connection = socket.socket(fileno=CONNECTION)
+        _, size = HEADER.unpack(receive_exactly(connection, HEADER.size))
+        task: SplitTask = pickle.loads(receive_exactly(connection, size))
+        kind, answer = _prepare(task)
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        connection.sendall(HEADER.pack(kind, len(answer)) + answer)
+        connection.recv(1)
+    except BaseException:  # noqa: BLE001 - a fault of ours: to its stderr, and out
+        traceback.print_exc()
+        sys.stderr.flush()
+        os._exit(70)
+    os._exit(0)
+
+
+def _prepare(task: SplitTask) -> tuple[FrameKind, bytes]:
+    # Imported here: the process that watches needs none of it.
+    from consumer.custom_split import split_custom
+    from consumer.held_out import split_held_out
+
+    remember_our_modules()
+    settle(Surroundings(folder=Path(task.folder), threads=task.threads, seed=0))
+    os.chdir(task.folder)
+    try:
+        _check_scorers(task.scoring)
+        if task.custom_file is not None:
+            report = split_custom(task, task.custom_file)
+        else:
+            report = split_held_out(task)
+    except BaseException as error:  # noqa: BLE001 - what an organiser's code raises is the verdict
+        failure = describe(error, None, task.raw)
+        if task.custom_file is None and not isinstance(error, Refusal | MemoryError):
+            failure = replace(failure, culprit=Culprit.INFRASTRUCTURE)
+        return FrameKind.FAILED, json.dumps(failure.as_json()).encode()
+    return FrameKind.PREPARED, json.dumps(report.as_json()).encode()
+
+
+def _check_scorers(names: tuple[str, ...]) -> None:
+    from sklearn.metrics import get_scorer_names
+
+    known = get_scorer_names()
+    for name in names:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            raise refuse(f"scoring: scikit-learn has no scorer {name!r}{hint}")
+
+
+def main() -> NoReturn:
+    """The worker passes its socket's descriptor as the argument."""
+    serve(socket.socket(fileno=int(sys.argv[1])), _become_preparer)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,281 @@
+"""The prepare worker: takes one data set at a time, has it split, and stores its parts."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import shutil
+import tempfile
+import threading
+import uuid
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TypeVar
+
+from broker.blobs import read_blob, write_blob
+from broker.feed import Delivery, Feed
+from broker.link import Link
+from consumer.delivery import Intake, RecentIds, publish_surely, republished
+from consumer.heartbeats import Heartbeats
+from consumer.jobs import PreparedData, PreparedPart, PrepareFailed
+from consumer.slots import Slots
+from schemas.arrays import Array
+from schemas.datasets import Manifest, Part, checked_workflow
+from schemas.errors import BlobError, BrokerError, MessageError
+from schemas.events import DataFailed, DataReady, RunningFold
+from schemas.messages import DataMessage, UploadedFile, UploadMessage
+from schemas.states import Culprit, FailureKind, Phase, Visibility
+from schemas.topology import (
+    ATTEMPT_HEADER,
+    DATA_QUEUE,
+    EVENTS,
+    KEY_DATA,
+    KEY_UPLOAD,
+    WORK,
+)
+from schemas.verdicts import Output, Verdict
+from schemas.wire import Envelope, pack
+
+logger = logging.getLogger(__name__)
+
+TRANSFER_TRIES = 3
+RETRY_SECONDS = 2.0
+NOTHING_PRINTED = Output()
+
+T = TypeVar("T")
+
+Prepare = Callable[[DataMessage, Path, Path], Awaitable[PreparedData]]
+"""Splits a data set: the message, the folder of its files, an empty folder for the parts."""
+
+
+class PrepareWorker:
+    """Prepares data sets until the worker is stopped."""
+
+    def __init__(
+        self, link: Link, url: str, prepare: Prepare, scratch: Path, max_attempts: int
+    ) -> None:
+        """scratch: a folder that this worker may fill; each data set leaves it as it was."""
+        self._link = link
+        self._url = url
+        self._prepare = prepare
+        self._scratch = scratch
+        self._max_attempts = max_attempts
+        self._intake = Intake(link, DataMessage, KEY_DATA)
+        self._slots = Slots(link, DATA_QUEUE, 1, self._take)
+        self._ended = RecentIds(1_000)
+        self._working: asyncio.Task[Envelope] | None = None
+        self._breaking_off = threading.Event()
+
+    def running(self) -> tuple[RunningFold, ...]:
+        """None: data sets are no folds."""
+        return ()
+
+    def not_wanted(self, run_id: str) -> None:
+        """Runs of folds are of no concern here."""
+
+    async def work(self, heartbeats: Heartbeats) -> None:  # noqa: ARG002 - as FoldWorker's
+        """Take data sets until `take_no_more`; returns when the one in work is settled."""
+        await self._slots.work()
+
+    def take_no_more(self) -> None:
+        """End with the data set in work, or now."""
+        self._slots.take_no_more()
+
+    def give_back(self) -> None:
+        """Break off, and give the data set back to the queue."""
+        self._breaking_off.set()
+        if self._working is not None:
+            self._working.cancel()
+
+    async def _take(self, _slot: int, feed: Feed, delivery: Delivery) -> Feed:
+        message = await self._intake.read(delivery)
+        if message is None:
+            return feed
+        run_id = delivery.envelope.run_id
+        if delivery.redelivered and run_id not in self._ended:
+            await self._begin_again(delivery, message)
+            return feed
+        if run_id not in self._ended:
+            self._working = asyncio.create_task(self._work_on(run_id, message))
+            try:
+                event = await self._working
+            except asyncio.CancelledError:
+                slot = asyncio.current_task()
+                if not self._breaking_off.is_set() or (slot is not None and slot.cancelling()):
+                    raise
+                # A new message, since a redelivered one would count as an attempt.
+                await self._publish_again(delivery, _attempt(delivery))
+                return feed
+            await publish_surely(self._link, EVENTS, event)
+            self._ended.add(run_id)
+        await delivery.ack()
+        return feed
+
+    async def _begin_again(self, delivery: Delivery, message: DataMessage) -> None:
+        """Whoever had this data set before did not end it: count that, or give it up.
+
+        A broker that was killed redelivers everything, so this may count too much; but a data set
+        under which every worker dies must not be tried for ever.
+        """
+        attempt = _attempt(delivery) + 1
+        if attempt <= self._max_attempts:
+            await self._publish_again(delivery, attempt)
+            return
+        text = (
+            f"worker_lost: {attempt - 1} prepare workers died or lost their connection while they "
+            "split this data set; it is not tried again"
+        )
+        verdict = _verdict(FailureKind.WORKER_LOST, Culprit.INFRASTRUCTURE, text)
+        event = self._failed(delivery.envelope.run_id, message, verdict)
+        await publish_surely(self._link, EVENTS, event)
+        await delivery.ack()
+
+    async def _publish_again(self, delivery: Delivery, attempt: int) -> None:
+        again = republished(delivery.envelope, KEY_DATA, **{ATTEMPT_HEADER: attempt})
+        await publish_surely(self._link, WORK, again)
+        await delivery.ack()
+
+    async def _work_on(self, run_id: str, message: DataMessage) -> Envelope:
+        """The event that says how it went."""
+        folder = Path(await asyncio.to_thread(tempfile.mkdtemp, dir=self._scratch, prefix="data-"))
+        try:
+            raw, out = folder / "raw", folder / "out"
+            raw.mkdir()
+            out.mkdir()
+            await self._fetch_files(message, raw)
+            prepared = await self._prepare(message, raw, out)
+            return await self._store(run_id, message, prepared)
+        except PrepareFailed as failed:
+            return self._failed(run_id, message, failed.verdict, failed.output)
+        except MessageError as error:
+            verdict = _verdict(FailureKind.REJECTED, Culprit.PUBLISHER, str(error))
+            return self._failed(run_id, message, verdict)
+        except (BrokerError, OSError) as error:
+            verdict = _verdict(FailureKind.DATA, Culprit.INFRASTRUCTURE, str(error))
+            return self._failed(run_id, message, verdict)
+        except Exception as error:
+            logger.exception(
+                "the worker failed to prepare a data set",
+                extra={"action": "prepare_broken", "run_id": run_id, "dataset": message.name},
+            )
+            text = f"the worker failed to prepare the data set: {type(error).__name__}: {error}"
+            verdict = _verdict(FailureKind.CRASHED, Culprit.INFRASTRUCTURE, text)
+            return self._failed(run_id, message, verdict)
+        finally:
+            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+
+    async def _fetch_files(self, message: DataMessage, raw: Path) -> None:
+        for name, inline in message.files.items():
+            content = await asyncio.to_thread(inline.to_bytes)
+            await asyncio.to_thread((raw / name).write_bytes, content)
+        for name, upload in message.uploads.items():
+
+            def fetch(path: Path = raw / name, upload: UploadedFile = upload) -> None:
+                with path.open("wb") as target:
+                    read_blob(
+                        self._url,
+                        Visibility.RAW,
+                        upload.blob,
+                        target,
+                        size=upload.size,
+                        sha256=upload.sha256,
+                        on_progress=self._go_on,
+                    )
+
+            await self._persist(lambda: asyncio.to_thread(fetch))
+
+    async def _store(self, run_id: str, message: DataMessage, prepared: PreparedData) -> Envelope:
+        parts = [await self._store_part(run_id, part) for part in prepared.parts]
+        manifest = Manifest(
+            name=message.name,
+            target_column=message.target_column,
+            workflow_elements=checked_workflow(message.workflow_elements, message.split),
+            split=message.split,
+            n_train=prepared.n_train,
+            n_test=prepared.n_test,
+            columns=prepared.columns,
+            classes=None if prepared.classes is None else Array.of(prepared.classes),
+            scoring=message.scoring,
+            parts=tuple(parts),
+        )
+        ready = DataReady(
+            message_id=run_id,
+            worker=self._link.name,
+            at=datetime.now(UTC),
+            manifest=manifest,
+            output=prepared.output,
+        )
+        logger.info(
+            "data set ready",
+            extra={"action": "data_ready", "run_id": run_id, "dataset": manifest.reference},
+        )
+        return pack(ready, f"data.{message.name}", app_id=self._link.name)
+
+    async def _store_part(self, run_id: str, part: PreparedPart) -> Part:
+        async def store() -> Part:
+            blob = uuid.uuid4().hex
+            # Said before it is written, so that it is deleted should this worker die meanwhile.
+            upload = UploadMessage(owner=run_id, blobs=((part.visibility, blob),))
+            announcement = pack(upload, KEY_UPLOAD, app_id=self._link.name)
+            await publish_surely(self._link, EVENTS, announcement)
+            size, sha256 = await asyncio.to_thread(self._write, part, blob)
+            return Part(
+                name=part.name,
+                format=part.format,
+                visibility=part.visibility,
+                size=size,
+                sha256=sha256,
+                blob=blob,
+            )
+
+        return await self._persist(store)
+
+    def _write(self, part: PreparedPart, blob: str) -> tuple[int, str]:
+        with part.path.open("rb") as source:
+            return write_blob(self._url, part.visibility, blob, source, on_progress=self._go_on)
+
+    async def _persist(self, transfer: Callable[[], Awaitable[T]]) -> T:
+        """Try a transfer a few times: what failed may be a broker that is being restarted."""
+        for attempt in range(1, TRANSFER_TRIES):
+            try:
+                return await transfer()
+            except BrokerError as error:
+                logger.warning(
+                    "a transfer failed: %s",
+                    error,
+                    extra={"action": "transfer_failed", "attempt": attempt},
+                )
+            await asyncio.sleep(RETRY_SECONDS * attempt)
+        return await transfer()
+
+    def _go_on(self, _bytes: int) -> None:
+        if self._breaking_off.is_set():
+            raise BlobError("the worker is stopping")
+
+    def _failed(
+        self, run_id: str, message: DataMessage, verdict: Verdict, output: Output = NOTHING_PRINTED
+    ) -> Envelope:
+        logger.info(
+            "data set failed: %s",
+            verdict.message,
+            extra={"action": "data_failed", "run_id": run_id, "dataset": message.name},
+        )
+        failed = DataFailed(
+            message_id=run_id,
+            name=message.name,
+            worker=self._link.name,
+            at=datetime.now(UTC),
+            verdict=verdict,
+            output=output,
+        )
+        return pack(failed, f"data.{message.name}", app_id=self._link.name)
+
+
+def _attempt(delivery: Delivery) -> int:
+    given = delivery.envelope.headers.get(ATTEMPT_HEADER)
+    return given if isinstance(given, int) and given > 0 else 1
+
+
+def _verdict(kind: FailureKind, culprit: Culprit, message: str) -> Verdict:
+    return Verdict(phase=Phase.DATA, kind=kind, culprit=culprit, message=message)

@@ -1,0 +1,167 @@
+"""The descendants of a slot: which there are, what they use, and how all of them are killed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from consumer.linux import cpu_clock
+
+_TICK = os.sysconf("SC_CLK_TCK")
+_STATUS = (b"RssAnon:", b"RssShmem:", b"VmSwap:", b"RssFile:", b"VmHWM:", b"Threads:")
+_HAS_CHILDREN_FILES = os.path.exists(f"/proc/self/task/{os.getpid()}/children")
+"""CONFIG_PROC_CHILDREN."""
+
+
+@dataclass(frozen=True)
+class Status:
+    """What the kernel says of a process's memory, in kB, and its threads."""
+
+    private: int
+    """Anonymous and shared-memory pages, inherited ones included."""
+
+    file: int
+    peak: int
+    """The most that private and file pages ever were together."""
+
+    threads: int
+
+
+def status_of(pid: int | str) -> Status | None:
+    """None when the process is gone, or a zombie."""
+    try:
+        with open(f"/proc/{pid}/status", "rb") as file:
+            lines = file.read().split(b"\n")
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    values = dict.fromkeys(_STATUS, 0)
+    for line in lines:
+        name, _, rest = line.partition(b"\t")
+        if name in values:
+            values[name] = int(rest.split()[0])
+    if not values[b"VmHWM:"]:
+        return None
+    private = values[b"RssAnon:"] + values[b"RssShmem:"] + values[b"VmSwap:"]
+    return Status(private, values[b"RssFile:"], values[b"VmHWM:"], values[b"Threads:"])
+
+
+@dataclass(frozen=True)
+class Share:
+    """A process's part of its pages of anonymous and shared memory, in kB."""
+
+    alone: int
+    """Pages that no other process has."""
+
+    proportional: int
+    """Each page divided by the number of processes that have it."""
+
+
+def share_of(pid: int | str) -> Share | None:
+    """None when the process is gone. About half a millisecond for a process of 100 MB."""
+    try:
+        with open(f"/proc/{pid}/smaps_rollup", "rb") as file:
+            lines = file.read().split(b"\n")
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
+        return None
+    values: dict[bytes, int] = {}
+    for line in lines[1:]:
+        name, _, rest = line.partition(b":")
+        if rest:
+            values[name] = int(rest.split()[0])
+    if not values:
+        return None
+    anonymous = values.get(b"Pss_Anon", 0) + values.get(b"Pss_Shmem", 0) + values.get(b"SwapPss", 0)
+    alone = values.get(b"Private_Dirty", 0) + values.get(b"Swap", 0)
+    return Share(alone, anonymous)
+
+
+def descendants(root: int) -> list[int]:
+    """All processes that `root` started, and those that they started. May miss the very newest."""
+    read = _reader()
+    found: list[int] = []
+    waiting = [root]
+    while waiting:
+        below = read(waiting.pop())
+        found += below
+        waiting += below
+    return found
+
+
+def children(pid: int) -> list[int]:
+    """The processes that `pid` started, or that it has adopted."""
+    return _reader()(pid)
+
+
+def _reader() -> Callable[[int], list[int]]:
+    return _by_children_files if _HAS_CHILDREN_FILES else _children_by_parent()
+
+
+def _by_children_files(pid: int) -> list[int]:
+    found: list[int] = []
+    try:
+        threads = os.listdir(f"/proc/{pid}/task")
+    except (FileNotFoundError, ProcessLookupError):
+        return found
+    for thread in threads:
+        try:
+            with open(f"/proc/{pid}/task/{thread}/children", "rb") as file:
+                found += [int(child) for child in file.read().split()]
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+    return found
+
+
+def _children_by_parent() -> Callable[[int], list[int]]:
+    below: dict[int, list[int]] = {}
+    for name in os.listdir("/proc"):
+        if name.isdigit() and (fields := _stat(int(name))) is not None:
+            below.setdefault(int(fields[1]), []).append(int(name))
+    return lambda pid: below.get(pid, [])
+
+
+def cpu_seconds(pids: Iterable[int]) -> float:
+    """CPU time of living processes, and of those children that they have waited for."""
+    total = 0.0
+    for pid in pids:
+        fields = _stat(pid)
+        if fields is None:
+            continue
+        with contextlib.suppress(OSError):  # it is gone
+            total += time.clock_gettime(cpu_clock(pid))
+        total += (int(fields[13]) + int(fields[14])) / _TICK
+    return total
+
+
+def faults_of(pid: int) -> int:
+    """How many pages the kernel has given to a process on first touch or first write."""
+    fields = _stat(pid)
+    return int(fields[7]) if fields is not None else 0
+
+
+def _stat(pid: int) -> list[bytes] | None:
+    """The fields of /proc/<pid>/stat from the state on: [1] parent, [7] faults, [13, 14] cutime."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b") ")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+
+
+def kill_descendants(root: int) -> None:
+    """Send SIGKILL to all descendants. They are stopped first: what is stopped forks no more."""
+    stopped: set[int] = set()
+    while found := set(descendants(root)) - stopped:
+        for pid in found:
+            _signal(pid, signal.SIGSTOP)
+        stopped |= found
+    for pid in stopped:
+        _signal(pid, signal.SIGKILL)
+
+
+def _signal(pid: int, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)

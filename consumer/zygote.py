@@ -1,0 +1,123 @@
+"""The zygote: a clean, warm process that slots are forked from. `python -m consumer.zygote FD`
+
+It holds no data, reads no payload and runs nobody's code; it has one thread.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import select
+import signal
+import socket
+import sys
+import time
+from functools import partial
+from typing import NoReturn
+
+from consumer import packets
+from consumer.fold_process import become_fold
+from consumer.linux import adopt_orphans, use_huge_pages
+from consumer.process_tree import children, kill_descendants
+from consumer.seal import remember_our_modules
+from consumer.slot_process import serve
+from consumer.warm import warm_controller
+
+_RETRY = 0.002
+
+
+class _Zygote:
+    """Forks slots on request, and clears up behind a slot that dies."""
+
+    def __init__(self, control: socket.socket) -> None:
+        self._control = control
+        self._controller = warm_controller()
+        self._slots: dict[int, tuple[int, int]] = {}  # pid -> number of the slot, pidfd
+
+    def run(self) -> NoReturn:
+        """Until the worker closes its end, or dies."""
+        packets.send(self._control, {"ready": os.getpid()})
+        poll = select.poll()
+        poll.register(self._control, select.POLLIN)
+        while True:
+            ready = {number for number, _ in poll.poll()}
+            for pid, (number, descriptor) in list(self._slots.items()):
+                if descriptor in ready:
+                    poll.unregister(descriptor)
+                    self._bury(pid, number, descriptor)
+            if self._control.fileno() in ready:
+                poll.register(self._fork_slot(), select.POLLIN)
+
+    def _fork_slot(self) -> int:
+        try:
+            packet, (descriptor,) = packets.receive(self._control)
+        except EOFError:
+            self._leave()
+        pid = os.fork()
+        if pid == 0:
+            self._control.close()
+            for _, pidfd in self._slots.values():
+                os.close(pidfd)
+            become = partial(become_fold, controller=self._controller)
+            serve(socket.socket(fileno=descriptor), become)
+        os.close(descriptor)
+        pidfd = os.pidfd_open(pid)
+        self._slots[pid] = packet["slot"], pidfd
+        packets.send(self._control, {"slot": packet["slot"], "pid": pid})
+        return pidfd
+
+    def _bury(self, pid: int, number: int, pidfd: int) -> None:
+        """A slot is dead: what its fold left has become ours, and is killed."""
+        os.close(pidfd)
+        del self._slots[pid]
+        self._clear()
+        try:
+            packets.send(self._control, {"gone": number})
+        except OSError:
+            self._leave()
+
+    def _leave(self) -> NoReturn:
+        for pid in self._slots:
+            os.kill(pid, signal.SIGKILL)
+        self._slots.clear()
+        self._clear()
+        os._exit(0)
+
+    def _clear(self) -> None:
+        """Kill and reap until the living slots, and their folds, are all that is left."""
+        while True:
+            try:
+                while os.waitpid(-1, os.WNOHANG)[0]:
+                    continue
+            except ChildProcessError:
+                return
+            strays = _kill_strays(frozenset(self._slots))
+            if not strays:
+                return
+            time.sleep(_RETRY)
+
+
+def _kill_strays(slots: frozenset[int]) -> int:
+    """Kill all of this process's descendants but living slots and what is below them."""
+    strays = [pid for pid in children(os.getpid()) if pid not in slots]
+    for pid in strays:
+        kill_descendants(pid)
+        os.kill(pid, signal.SIGKILL)
+    return len(strays)
+
+
+def main() -> NoReturn:
+    """The worker passes its socket's descriptor as the argument."""
+    adopt_orphans()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    zygote = _Zygote(socket.socket(fileno=int(sys.argv[1])))
+    remember_our_modules()
+    gc.collect()
+    gc.disable()
+    gc.freeze()
+    use_huge_pages()
+    zygote.run()
+
+
+if __name__ == "__main__":
+    main()

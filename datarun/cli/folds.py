@@ -1,0 +1,176 @@
+"""`datarun folds list | show | cancel`: folds as they stand, and no more of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from datarun.cli.console import (
+    NOTHING,
+    Json,
+    ago,
+    kilobytes,
+    print_json,
+    score,
+    seconds,
+    state_text,
+    stdout,
+    table,
+)
+from schemas.states import DatasetState, FoldState
+
+if TYPE_CHECKING:
+    from producer.client import Client
+    from schemas.requests import FoldRecord, FoldSummary
+
+app = typer.Typer(help="See how folds stand, and cancel them.", no_args_is_help=True)
+
+ARRAYS = {"classes", "full_train_predictions", "test_predictions"}
+"""Fields of a result that are not for reading."""
+
+
+@app.command("list")
+def list_all(
+    submission: Annotated[
+        int | None, typer.Option(help="Only folds of this submission.", show_default=False)
+    ] = None,
+    dataset: Annotated[
+        str | None, typer.Option(help="Only folds of this data set.", show_default=False)
+    ] = None,
+    state: Annotated[
+        FoldState | None, typer.Option(help="Only folds in this state.", show_default=False)
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many folds.")] = 100,
+    json: Json = False,
+) -> None:
+    """List folds in the order of their ids."""
+    from datarun.cli.connected import connected
+
+    with connected() as client:
+        # One more than is shown tells whether there are more.
+        found = list(
+            client.folds(submission_id=submission, dataset=dataset, state=state, limit=limit + 1)
+        )
+    folds, more = found[:limit], len(found) > limit
+    if json:
+        print_json([fold.model_dump(mode="json") for fold in folds])
+        return
+    from schemas.datasets import DatasetReference
+
+    if not folds:
+        stdout().print("There are no such folds.")
+        return
+    rows = [
+        (
+            fold.submission_fold_id,
+            fold.submission_id,
+            DatasetReference.parse(fold.dataset).name,
+            state_text(fold.state),
+            "new" if fold.new else "",
+            fold.priority,
+            ago(fold.published_at),
+        )
+        for fold in folds
+    ]
+    stdout().print(
+        table(
+            ("fold", "submission", "data set", "state", "", "priority", "published"),
+            rows,
+            right=("fold", "submission"),
+        )
+    )
+    if more:
+        stdout().print(f"These are the first {limit}: see --limit.")
+
+
+@app.command()
+def show(
+    fold_id: Annotated[int, typer.Argument(metavar="ID", min=0, help="The fold's id.")],
+    json: Json = False,
+) -> None:
+    """Show one fold: its state, its verdict, its scores, what it used and what it printed."""
+    from datarun.cli.connected import TIMEOUT_SECONDS, connected
+    from schemas.errors import RequestError
+
+    with connected() as client:
+        folds = list(client.folds([fold_id]))
+        if not folds:
+            raise RequestError(f"there is no fold {fold_id}; `datarun folds list` lists all")
+        stored = (
+            list(client.follow([fold_id], timeout=TIMEOUT_SECONDS, with_predictions=False))
+            if folds[0].state.is_terminal
+            else []
+        )
+        waits = _data_set_waited_for(client, folds[0])
+    fold = folds[0]
+    record = stored[0].record if stored else None
+    if json:
+        document = fold.model_dump(mode="json")
+        if record is not None:
+            document |= record.model_dump(mode="json", exclude=ARRAYS)
+        print_json(document)
+        return
+    console = stdout()
+    console.print(state_text(fold.state), end=" ")
+    console.print(
+        f"fold {fold_id} of submission {fold.submission_id} on {fold.dataset}", markup=False
+    )
+    if record is None:
+        console.print(waits or f"worker: {fold.worker or NOTHING}", markup=False)
+        return
+    _print_record(record)
+
+
+@app.command()
+def cancel(
+    fold_ids: Annotated[list[int], typer.Argument(metavar="ID...", min=0, help="The folds' ids.")],
+    json: Json = False,
+) -> None:
+    """Stop folds that run, and never start those that wait; those that have ended stay so."""
+    from datarun.cli.connected import connected
+
+    with connected() as client:
+        count = client.cancel(fold_ids)
+    if json:
+        print_json({"cancelled": count})
+    else:
+        stdout().print(f"{count} cancelled")
+
+
+def _data_set_waited_for(client: Client, fold: FoldSummary) -> str | None:
+    """Why no worker can begin the fold; None when its data set is ready, or has begun."""
+    from schemas.datasets import DatasetReference
+
+    if fold.state is not FoldState.TODO:
+        return None
+    name = DatasetReference.parse(fold.dataset).name
+    states = [record.state for record in client.datasets(name)]
+    if not states:
+        return f"waits for data set {name!r}, which nobody has published"
+    if DatasetState.READY in states:
+        return None
+    fate = "is not ready yet" if DatasetState.TODO in states else "could not be prepared"
+    return f"waits for data set {name!r}, which {fate}"
+
+
+def _print_record(record: FoldRecord) -> None:
+    console = stdout()
+    if record.verdict is not None:
+        verdict = record.verdict
+        console.print(
+            f"{verdict.message} ({verdict.kind}, fault of: {verdict.culprit})",
+            style="red",
+            markup=False,
+        )
+    for title, scores in (("validation", record.valid_scores), ("test", record.test_scores)):
+        for name, value in scores.items():
+            console.print(f"{title} {name}: {score(value)}", markup=False)
+    used = record.measurements
+    console.print(
+        f"train {seconds(used.train_time)} ({seconds(used.train_cpu_time)} of CPU), "
+        f"validation {seconds(used.validation_time)}, test {seconds(used.test_time)}, "
+        f"memory {kilobytes(used.test_memory or used.train_memory)}"
+    )
+    if record.log_messages:
+        console.print(record.log_messages, style="dim", markup=False)

@@ -1,0 +1,100 @@
+"""`datarun worker`, `datarun collector`, `datarun schema`: the parts, one process each."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from datarun.cli.console import Json, print_json, stderr
+from datarun.cli.options import BrokerUrl, DatabaseUrl, IsolationLevel, Slots
+from schemas.states import Role
+
+if TYPE_CHECKING:
+    from schemas.settings import Settings
+
+
+def worker(
+    role: Annotated[
+        Role | None,
+        typer.Option(
+            help="What it takes from the queues: `folds` trains and tests submissions, "
+            "`prepare` splits data sets. Setting: DATARUN_ROLE.",
+            show_default="folds",
+        ),
+    ] = None,
+    pool: Annotated[
+        str | None,
+        typer.Option(
+            help="The pool whose folds it takes. Setting: DATARUN_POOL.", show_default="default"
+        ),
+    ] = None,
+    slots: Slots = None,
+    isolation: IsolationLevel = None,
+    broker: BrokerUrl = None,
+    json: Json = False,
+) -> None:
+    """Run a worker until it is stopped.
+
+    The first SIGTERM or Ctrl-C lets running folds finish within a grace period, the second
+    gives them back to the queue at once.
+    """
+    from datarun.cli.isolation import isolation_sentence, with_isolation
+
+    settings = with_isolation(
+        service_settings(role=role, pool=pool, slots=slots, isolation=isolation, broker=broker)
+    )
+    if json:
+        print_json({"role": settings.role, "pool": settings.pool, "isolation": settings.isolation})
+    elif settings.role is Role.FOLDS:
+        stderr().print(isolation_sentence(settings))
+
+    # Only now: what is wrong with the settings is said at once.
+    from consumer.logs import log_to_stderr
+    from consumer.main import run_worker
+
+    log_to_stderr(settings.log_level)
+    run_worker(settings, settings.role)
+
+
+def collector(database: DatabaseUrl = None, broker: BrokerUrl = None, json: Json = False) -> None:
+    """Run the collector, which stores verdicts and answers questions, until it is stopped.
+
+    A second collector on the same RabbitMQ is a hot standby: it takes over when the first ends.
+    """
+    settings = service_settings(database=database, broker=broker)
+    if json:
+        print_json({"role": "collector"})
+
+    from consumer.logs import log_to_stderr
+    from storage.main import run_collector
+
+    log_to_stderr(settings.log_level)
+    run_collector(settings)
+
+
+def schema(json: Json = False) -> None:  # noqa: ARG001 - it prints JSON either way
+    """Print the JSON Schema of every message, for programs in any language."""
+    from schemas.json_schema import json_schema
+
+    print_json(json_schema())
+
+
+def service_settings(**given: object) -> Settings:
+    """The settings of a service: what is given, then what a running stack's connection file says.
+
+    Raises ConfigurationError when no broker is configured.
+    """
+    from pydantic import SecretStr
+
+    from schemas.settings import broker_url, find_home, load_settings, read_connection
+
+    settings = load_settings(**given)
+    found = find_home()
+    chosen = settings.broker.get_secret_value() if settings.broker else None
+    known: dict[str, object] = {"broker": SecretStr(broker_url(chosen))}
+    if found is not None:
+        known["home"] = found.absolute()
+        if settings.database is None and (database := read_connection(found).get("database")):
+            known["database"] = SecretStr(database)
+    return settings.model_copy(update=known)

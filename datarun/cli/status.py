@@ -1,0 +1,72 @@
+"""`datarun status`: queues, workers, and how many folds stand where."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from datarun.cli.console import Json, ago, print_json, state_text, stdout, table
+
+if TYPE_CHECKING:
+    from broker.blocking import QueueDepth
+    from schemas.requests import StatusReply
+
+
+def status(json: Json = False) -> None:
+    """Show queues with their depths, workers, what these run, and how many folds stand where."""
+    from datarun.cli.connected import connected
+    from schemas.settings import load_settings
+    from schemas.topology import topology
+
+    names = [queue.name for queue in topology(load_settings().pools).queues]
+    with connected() as client:
+        found = client.queue_depths(names)
+        reply = client.status()
+    depths = {name: depth for name, depth in found.items() if depth is not None}
+    if json:
+        queues = {
+            name: {"messages": depth.messages, "consumers": depth.consumers}
+            for name, depth in depths.items()
+        }
+        print_json({"queues": queues, **reply.model_dump(mode="json")})
+        return
+    _print(depths, reply)
+
+
+def _print(depths: dict[str, QueueDepth], reply: StatusReply) -> None:
+    console = stdout()
+    console.print(
+        table(
+            ("queue", "messages", "consumers"),
+            [(name, depth.messages, depth.consumers) for name, depth in depths.items()],
+            right=("messages", "consumers"),
+        )
+    )
+    console.print()
+    workers = [
+        (
+            f"{worker.worker}" + (" (stopping)" if worker.stopping else ""),
+            worker.role,
+            worker.pool,
+            f"{len(worker.running)} of {worker.slots}",
+            ", ".join(
+                f"{fold.submission_fold_id} since {ago(fold.since)}" for fold in worker.running
+            ),
+        )
+        for worker in reply.workers
+    ]
+    console.print(
+        table(("worker", "role", "pool", "slots busy", "running folds"), workers)
+        if workers
+        else "No worker is alive: folds wait until `datarun worker` is started somewhere."
+    )
+    console.print()
+    for title, counts in (("folds", reply.folds), ("data sets", reply.datasets)):
+        known = {state: count for state, count in counts.items() if count}
+        console.print(f"{title}:", end=" ")
+        for state, count in known.items():
+            console.print(state_text(state), count, end="  ")
+        console.print("" if known else "none")
+    console.print(
+        f"new results: {reply.new}; verdicts not yet published: {reply.outbox}; "
+        f"events ignored: {reply.ignored_events}; database: {reply.database}"
+    )

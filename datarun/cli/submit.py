@@ -1,0 +1,118 @@
+"""`datarun submit`: train and test a folder's submission in cross-validation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from datarun.cli.console import Json, print_json, stderr, stdout
+from schemas.states import Priority
+
+if TYPE_CHECKING:
+    from producer.client import Client
+    from producer.report import Submission
+
+
+def submit(
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="The folder with the submission's files.")
+    ],
+    dataset: Annotated[
+        str, typer.Option(help="The data set's name, or name@version for an older version.")
+    ],
+    cv: Annotated[int, typer.Option(min=2, max=1000, help="The number of folds.")] = 10,
+    priority: Annotated[
+        Priority, typer.Option(help="H overtakes every fold that waits with L.")
+    ] = Priority.L,
+    pool: Annotated[
+        str, typer.Option(help="The pool of workers that takes the folds.")
+    ] = "default",
+    random_state: Annotated[int, typer.Option(help="The seed that cuts the folds.")] = 42,
+    wall_seconds: Annotated[
+        float | None,
+        typer.Option(
+            help="Wall-clock limit of a fold, in seconds. The workers decide unless given: "
+            "1200, or their setting DATARUN_WALL_SECONDS.",
+            show_default=False,
+        ),
+    ] = None,
+    memory_bytes: Annotated[
+        int | None,
+        typer.Option(
+            help="Memory limit of a fold. The workers decide unless given: their host's memory "
+            "divided by their slots, or their setting DATARUN_MEMORY_BYTES.",
+            show_default=False,
+        ),
+    ] = None,
+    wait: Annotated[
+        bool,
+        typer.Option(
+            "--wait",
+            metavar="",
+            help="Wait for all verdicts, and show the table. "
+            "The exit status is 1 when any fold did not end TESTED.",
+        ),
+    ] = False,
+    timeout: Annotated[float, typer.Option(help="Seconds to wait at most, with --wait.")] = 3600,
+    json: Json = False,
+) -> None:
+    """Publish a submission's folds; they are run as soon as a worker has a free slot."""
+    from datarun.cli.connected import connected
+
+    with connected() as client:
+        submission = client.submit(
+            folder,
+            dataset,
+            cv=cv,
+            priority=priority,
+            random_state=random_state,
+            pool=pool,
+            limits={"wall_seconds": wall_seconds, "memory_bytes": memory_bytes},
+        )
+        if wait:
+            _wait(client, folder.resolve().name, submission, timeout, json)
+            return
+    if json:
+        print_json(
+            {
+                "submission_id": submission.submission_id,
+                "dataset": submission.dataset,
+                "submission_fold_ids": list(submission.fold_ids),
+            }
+        )
+        return
+    stdout().print(
+        f"submission {submission.submission_id} on {submission.dataset}: "
+        f"{len(submission.fold_ids)} folds published",
+        markup=False,
+    )
+    stderr().print(f"see `datarun folds list --submission {submission.submission_id}`")
+
+
+def _wait(client: Client, name: str, submission: Submission, timeout: float, json: bool) -> None:
+    from datarun.cli.progress import Following
+    from datarun.cli.submission_table import document, print_rows, row
+
+    try:
+        with Following(client, timeout, quiet=json) as following:
+            following.add(name, submission)
+            results = following.results()[name]
+    except TimeoutError as error:
+        look = f"datarun folds list --submission {submission.submission_id}"
+        error.add_note(f"the folds go on without us: see `{look}`")
+        raise
+    line = row(name, submission, results)
+    if json:
+        print_json(
+            {
+                "submission_id": submission.submission_id,
+                "submission_fold_ids": list(submission.fold_ids),
+                **document(line),
+            }
+        )
+    else:
+        print_rows([line])
+    if line.tested < line.folds:
+        raise typer.Exit(1)

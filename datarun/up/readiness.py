@@ -1,0 +1,69 @@
+"""Whether the services of a stack do their work, which is more than that their processes live."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+
+from broker.blocking import BlockingLink
+from broker.link import Link
+from broker.setup import declare_topology
+from schemas.errors import BrokerUnreachable, CollectorUnreachable
+from schemas.requests import StatusReply, StatusRequest
+from schemas.settings import Settings
+from schemas.states import Role
+from schemas.topology import COLLECTOR_QUEUE, topology
+
+ANSWER_SECONDS = 5.0
+QUICK_SECONDS = 1.0
+"""For what would be good to know, and is not waited for."""
+
+
+def declare_shared_topology(url: str, settings: Settings) -> None:
+    """Declare exchanges, queues and bindings; those that exist are left as they stand."""
+
+    async def declare() -> None:
+        async with Link(
+            url, name="datarun setup", connect_timeout=settings.connect_timeout_seconds
+        ) as link:
+            await declare_topology(link, topology(settings.pools, settings.queue_type))
+
+    asyncio.run(declare())
+
+
+def workers_heard(link: BlockingLink) -> set[int] | None:
+    """Process ids of this host's workers from which the collector has heard; None: no answer.
+
+    A worker sends its first heartbeat once it takes messages, which is when it is at work.
+    """
+    collectors = link.queue_depth(COLLECTOR_QUEUE, deadline=ANSWER_SECONDS)
+    if collectors is None or collectors.consumers == 0:
+        return None  # a question that expires would become a dead letter
+    try:
+        status = link.request(StatusRequest(), deadline=ANSWER_SECONDS)
+    except CollectorUnreachable:
+        return None
+    assert isinstance(status, StatusReply)
+    here = socket.gethostname()
+    return {worker.pid for worker in status.workers if worker.host == here}
+
+
+def folds_running(url: str, workers: set[int]) -> int | None:
+    """How many folds this host's workers with these process ids run; None: not quickly known."""
+    try:
+        with BlockingLink(url, "datarun up", QUICK_SECONDS) as link:
+            status = link.request(StatusRequest(), deadline=QUICK_SECONDS)
+    except (CollectorUnreachable, BrokerUnreachable):
+        return None
+    assert isinstance(status, StatusReply)
+    here = socket.gethostname()
+    return sum(
+        len(worker.running)
+        for worker in status.workers
+        if worker.host == here and worker.pid in workers and worker.role is Role.FOLDS
+    )
+
+
+def folds_that_run(count: int) -> str:
+    """`1 fold is running`, `3 folds are running`."""
+    return "1 fold is running" if count == 1 else f"{count} folds are running"

@@ -1,0 +1,191 @@
+"""Settings: `DATARUN_*` environment variables, then a TOML file, then defaults."""
+
+from __future__ import annotations
+
+import json
+import os
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+    TomlConfigSettingsSource,
+)
+
+from schemas.errors import ConfigurationError
+from schemas.messages import PoolName
+from schemas.states import Isolation, Role
+from schemas.topology import QueueType
+
+HOME_NAME = ".datarun"
+CONNECTION_FILE = "connection.toml"
+"""Written by `datarun up`, mode 0600: broker, database, gateway and how to reach them."""
+
+SETTINGS_FILE = "datarun.toml"
+
+
+def _names(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    if value.startswith("["):
+        return json.loads(value)
+    return tuple(name.strip() for name in value.split(","))
+
+
+class Settings(BaseSettings):
+    """Everything that can be set. Each field is also an environment variable, `DATARUN_<FIELD>`."""
+
+    model_config = SettingsConfigDict(env_prefix="DATARUN_", extra="forbid", frozen=True)
+
+    home: Path = Path(HOME_NAME)
+    """Folder of the private node, the database, caches and logs."""
+
+    broker: SecretStr | None = None
+    """AMQP URL; None: the private node that connection.toml names."""
+
+    management: SecretStr | None = None
+    """URL of RabbitMQ's management API, with user and password."""
+
+    database: SecretStr | None = None
+    """SQLAlchemy URL; None: SQLite in `home`."""
+
+    queue_type: QueueType = QueueType.CLASSIC
+    role: Role = Role.FOLDS
+    """What a worker takes from the queues."""
+
+    pool: PoolName = "default"
+    pools: Annotated[
+        tuple[PoolName, ...], NoDecode, BeforeValidator(_names), Field(min_length=1)
+    ] = ("default",)
+    """Pools of workers that `broker setup` declares queues for; as a variable `a, b`, or JSON."""
+
+    slots: Annotated[int, Field(ge=1)] | None = None
+    """Folds at one time; None: one a core."""
+
+    isolation: Isolation | None = None
+    """None: the strongest that this host and this version offer."""
+
+    wall_seconds: Annotated[float, Field(gt=0)] = 1200
+    """Default wall-clock limit of a fold."""
+
+    cpu_seconds: Annotated[float, Field(gt=0)] | None = None
+    """Default CPU limit of a fold; None: wall limit x threads of a slot."""
+
+    memory_bytes: Annotated[int, Field(gt=0)] | None = None
+    """Default memory limit of a fold; None: the host's memory divided by slots."""
+
+    processes: Annotated[int, Field(gt=0)] = 256
+    """Default limit of processes and threads of a fold."""
+
+    prepare_wall_seconds: Annotated[float, Field(gt=0)] = 3600
+    """Wall-clock limit of splitting one data set."""
+
+    max_attempts: Annotated[int, Field(ge=1)] = 3
+    """Workers that may die under one run before it fails as `worker_lost`."""
+
+    dataset_wait_seconds: Annotated[float, Field(gt=0)] = 600
+    """How long a fold waits for its data set before it fails."""
+
+    heartbeat_seconds: Annotated[float, Field(gt=0)] = 5
+    worker_lost_after_seconds: Annotated[float, Field(gt=0)] = 16
+    """Without a heartbeat for so long, a worker counts as dead."""
+
+    grace_seconds: Annotated[float, Field(ge=0)] = 30
+    """How long running folds may go on after the first SIGTERM."""
+
+    consumer_timeout_raised: bool = False
+    """The operator has raised RabbitMQ's consumer_timeout above the folds' wall limit."""
+
+    cache: Path | None = None
+    """Folder of the data-set cache; None: in `home`."""
+
+    cache_bytes: Annotated[int, Field(gt=0)] = 20 << 30
+    retain_superseded_seconds: Annotated[float, Field(ge=0)] = 7 * 24 * 3600
+    """How long an old version of a data set stays after a newer one is ready."""
+
+    connect_timeout_seconds: Annotated[float, Field(gt=0)] = 30
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - pydantic's signature
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments, then the environment, then the file that DATARUN_SETTINGS names."""
+        file = Path(os.environ.get("DATARUN_SETTINGS", SETTINGS_FILE))
+        toml = TomlConfigSettingsSource(settings_cls, toml_file=file)
+        return init_settings, env_settings, toml
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Settings with `overrides` that are not None. Raises ConfigurationError naming the setting."""
+    named = os.environ.get("DATARUN_SETTINGS")
+    if named is not None and (not Path(named).exists() or Path(named).is_dir()):
+        raise ConfigurationError(f"DATARUN_SETTINGS names {named!r}, which is not a file")
+    given = {name: value for name, value in overrides.items() if value is not None}
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        fault = error.errors(include_url=False, include_input=False)[0]
+        name = str(fault["loc"][0])
+        what = "there is no such setting" if fault["type"] == "extra_forbidden" else fault["msg"]
+        raise ConfigurationError(f"setting {name} (DATARUN_{name.upper()}): {what}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError, SettingsError) as error:
+        raise ConfigurationError(f"cannot read the settings file: {error}") from error
+
+
+def find_home(start: Path | None = None) -> Path | None:
+    """The nearest `.datarun/` with a connection file, from `start` (default: here) upwards.
+
+    DATARUN_HOME, when set, is the only place looked at.
+    """
+    if "DATARUN_HOME" in os.environ:
+        home = Path(os.environ["DATARUN_HOME"])
+        return home if (home / CONNECTION_FILE).is_file() else None
+    here = (start or Path.cwd()).resolve()
+    for folder in (here, *here.parents):
+        # Not Path.is_file, which raises in a .datarun/ of somebody else that lies on the way up.
+        if os.path.isfile(folder / HOME_NAME / CONNECTION_FILE):
+            return folder / HOME_NAME
+    return None
+
+
+def read_connection(home: Path) -> dict[str, Any]:
+    """The connection file of `home`. Raises ConfigurationError when it cannot be read."""
+    path = home / CONNECTION_FILE
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigurationError(f"cannot read {path}: {error}") from error
+
+
+def broker_url(url: str | None = None) -> str:
+    """The AMQP URL: the one given, else DATARUN_BROKER or the settings file, else the nearest
+    connection file. Raises ConfigurationError that says how to get one."""
+    if url is None:
+        configured = load_settings().broker
+        url = configured.get_secret_value() if configured else None
+    if url is None:
+        home = find_home()
+        found = read_connection(home).get("broker") if home else None
+        if found is not None and not isinstance(found, str):
+            raise ConfigurationError(f"broker in {home}/{CONNECTION_FILE} is not a URL")
+        url = found
+    if url is None:
+        raise ConfigurationError(
+            "no RabbitMQ is configured: start one with `datarun up`, run from a folder below a "
+            f"{HOME_NAME}/ that it wrote, set DATARUN_BROKER, or pass amqp://user:password@host/"
+        )
+    if not url.startswith(("amqp://", "amqps://")):
+        raise ConfigurationError("the RabbitMQ URL must begin with amqp:// or amqps://")
+    return url

@@ -1,0 +1,130 @@
+"""Requests and their replies, from what is committed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import Engine, func, select
+
+from schemas.errors import DatabaseAway, RequestError, StorageError
+from schemas.frozen import Message
+from schemas.requests import (
+    CrossValidateRequest,
+    DatasetsReply,
+    DatasetsRequest,
+    ErrorReply,
+    FoldsReply,
+    FoldsRequest,
+    FoldSummary,
+    PartReply,
+    PartRequest,
+    ResultsRequest,
+    StatusReply,
+)
+from schemas.states import TERMINAL, DatasetState, FoldState, Priority
+from storage import audit, outbox
+from storage.arrays import read_part
+from storage.cross_validation import cut_folds
+from storage.dataset_records import dataset_records
+from storage.engine import dialect, snapshot, transaction
+from storage.incoming import Request
+from storage.labels import LabelsCache
+from storage.models import Dataset, RunRow, Standing
+from storage.records import results_page
+from storage.runs import attempts_of
+from storage.upsert import chunks
+from storage.workers import Workers
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Answers requests; used in the database's thread."""
+
+    engine: Engine
+    labels: LabelsCache
+    workers: Workers
+
+    def reply(self, request: Request) -> Message:
+        """The reply; an ErrorReply says why there is no other."""
+        try:
+            return self._reply(request)
+        except (RequestError, StorageError) as error:
+            return ErrorReply(message=str(error), temporary=isinstance(error, DatabaseAway))
+
+    def _reply(self, request: Request) -> Message:
+        if isinstance(request, CrossValidateRequest):
+            with transaction(self.engine) as connection:
+                return cut_folds(connection, request, self.labels)
+        with snapshot(self.engine) as connection:
+            match request:
+                case ResultsRequest():
+                    return results_page(connection, request)
+                case PartRequest(run_id=run_id, array=array, index=index):
+                    return PartReply(data=read_part(connection, run_id, array, index))
+                case DatasetsRequest():
+                    return DatasetsReply(datasets=dataset_records(connection, request))
+        return self._folds(request) if isinstance(request, FoldsRequest) else self._status()
+
+    def _folds(self, request: FoldsRequest) -> FoldsReply:
+        query = (
+            select(RunRow.__table__)
+            .where(RunRow.standing == Standing.CURRENT, RunRow.submission_fold_id > request.after)
+            .order_by(RunRow.submission_fold_id)
+            .limit(request.limit + 1)
+        )
+        if request.submission_id is not None:
+            query = query.where(RunRow.submission_id == request.submission_id)
+        if request.dataset is not None:
+            query = query.where(RunRow.dataset == request.dataset)
+        if request.state is not None:
+            query = query.where(RunRow.state == request.state)
+        with snapshot(self.engine) as connection:
+            if request.submission_fold_ids is None:
+                rows = list(connection.execute(query))
+            else:
+                rows = []
+                for some in chunks(sorted(set(request.submission_fold_ids))):
+                    rows += connection.execute(query.where(RunRow.submission_fold_id.in_(some)))
+                    if len(rows) > request.limit:
+                        break
+        folds = tuple(
+            FoldSummary(
+                submission_fold_id=row.submission_fold_id,
+                submission_id=row.submission_id,
+                dataset=f"{row.dataset}@{row.version}" if row.version else row.dataset,
+                state=FoldState(row.state),
+                new=row.new,
+                priority=Priority(row.priority),
+                pool=row.pool,
+                run_id=row.run_id,
+                generation=row.generation,
+                attempts=len(attempts_of(row.attempts)),
+                worker=row.worker,
+                published_at=row.published_at,
+            )
+            for row in rows[: request.limit]
+        )
+        return FoldsReply(folds=folds, more=len(rows) > request.limit)
+
+    def _status(self) -> StatusReply:
+        with snapshot(self.engine) as connection:
+            folds = connection.execute(
+                select(RunRow.state, func.count())
+                .where(RunRow.standing == Standing.CURRENT)
+                .group_by(RunRow.state)
+            ).all()
+            datasets = connection.execute(
+                select(Dataset.state, func.count()).group_by(Dataset.state)
+            ).all()
+            new = connection.scalar(
+                select(func.count()).where(RunRow.new, RunRow.state.in_(TERMINAL))
+            )
+            return StatusReply(
+                folds={FoldState(state): count for state, count in folds},
+                new=new or 0,
+                datasets={DatasetState(state): count for state, count in datasets},
+                workers=self.workers.alive(),
+                outbox=outbox.depth(connection),
+                ignored_events=audit.count(connection),
+                database=dialect(self.engine),
+            )

@@ -1,0 +1,332 @@
+"""The collector: takes what is published and reported, commits it, then acknowledges it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Engine
+
+from broker.blobs import delete_blob
+from broker.feed import Delivery, ack_all
+from broker.link import Link
+from schemas.errors import BlobError, DatabaseAway, MessageError, PublishError
+from schemas.events import FoldPart, FoldStarted, FoldTrained, FoldValidated, WorkerHeartbeat
+from schemas.frozen import Message
+from schemas.requests import ErrorReply
+from schemas.settings import Settings
+from schemas.states import Visibility
+from schemas.topology import (
+    COLLECTOR_QUEUE,
+    EVENTS,
+    KEY_HEARTBEAT,
+    Binding,
+    ClassicQueue,
+    heartbeats_queue,
+)
+from schemas.wire import Envelope, pack, unpack
+from storage import upkeep
+from storage.answers import Answers
+from storage.apply import Applied, Rules, apply_batch, set_aside
+from storage.database import Database, Stopping
+from storage.engine import snapshot, transaction
+from storage.fold_events import FoldRules
+from storage.incoming import Incoming, read
+from storage.labels import LabelsCache
+from storage.preparation import Preparation
+from storage.publisher import OutboxPublisher
+from storage.workers import WRITE_SECONDS, Workers, write_heartbeats
+
+logger = logging.getLogger(__name__)
+
+PREFETCH = 200
+PROGRESS_SECONDS = 0.5
+"""How long a fold's progress may wait to be stored together with what comes after it: a transaction
+costs as much as some ten messages in it."""
+
+LINGER_SECONDS = 0.05
+"""How long anything else waits for more; what somebody waits for in person does not wait."""
+
+BATCH_BYTES = 64 << 20
+"""Bodies that one transaction stores, at most; a single larger one goes alone."""
+
+_PROGRESS = frozenset({FoldStarted.TYPE, FoldTrained.TYPE, FoldValidated.TYPE, FoldPart.TYPE})
+
+REPLY_SECONDS = 10.0
+DRAIN_SECONDS = 5.0
+"""How long a collector that stops goes on publishing its outbox."""
+
+SWEEP_SECONDS = 60.0
+"""How often blobs are looked for that nothing needs."""
+
+CONNECTION_LOOK_SECONDS = 1.0
+DAY_SECONDS = 24 * 3600.0
+
+
+class Collector:
+    """Stores verdicts and answers requests; use `run`.
+
+    Its queue has a single active consumer: a second collector is a hot standby.
+    """
+
+    def __init__(self, link: Link, url: str, engine: Engine, settings: Settings) -> None:
+        self._link = link
+        self._url = url
+        self._settings = settings
+        self._stopping = asyncio.Event()
+        self._database = Database(engine, self._stopping)
+        self._publisher = OutboxPublisher(link, self._database)
+        # Workers look at one another with the same patience; a beat less here makes sure that
+        # whoever takes a fold over is not judged before the one he takes it over from.
+        silence = settings.worker_lost_after_seconds - settings.heartbeat_seconds
+        self._workers = Workers(max(silence, settings.heartbeat_seconds))
+        labels = LabelsCache()
+        self._fold_rules = FoldRules(settings.max_attempts, self._workers.is_alive, labels)
+        self._answers = Answers(engine, labels, self._workers)
+        self._preparation = Preparation(link, url, self._database)
+        self._replies: set[asyncio.Task[None]] = set()
+        self._sweep_now = asyncio.Event()
+
+    def stop(self) -> None:
+        """Finish what is being stored, publish it, and return from `run`."""
+        self._stopping.set()
+
+    async def run(self) -> None:
+        """Collect until `stop`. Raises TopologyError when the broker is not set up."""
+        stopping = asyncio.create_task(self._stopping.wait(), name="stopping")
+        collecting = asyncio.create_task(self._collect(), name="collect")
+        others = [
+            asyncio.create_task(_until_stopping(loop), name=name)
+            for name, loop in (
+                ("heartbeats", self._hear()),
+                ("silence", self._notice_silence()),
+                ("outbox", self._publisher.run()),
+                ("heartbeats-writing", self._write_heartbeats()),
+                ("sweep", self._sweep()),
+                ("daily", self._daily()),
+            )
+        ]
+        try:
+            await asyncio.wait({stopping, collecting, *others}, return_when=asyncio.FIRST_COMPLETED)
+            self._stopping.set()
+            await asyncio.wait({collecting})
+            await self._drain_at_the_end()
+        finally:
+            for task in (stopping, collecting, *others, *self._replies):
+                task.cancel()
+            ended = await asyncio.gather(
+                stopping, collecting, *others, *self._replies, return_exceptions=True
+            )
+            self._database.close()
+        for result in ended:
+            if isinstance(result, Exception):
+                raise result
+
+    async def _collect(self) -> None:
+        feed = self._link.feed(COLLECTOR_QUEUE, prefetch=PREFETCH)
+        try:
+            while not self._stopping.is_set():
+                waiting = asyncio.ensure_future(
+                    feed.batch(PREFETCH, PROGRESS_SECONDS, patience=_patience)
+                )
+                stopping = asyncio.ensure_future(self._stopping.wait())
+                await asyncio.wait({waiting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+                stopping.cancel()
+                if not waiting.done():
+                    waiting.cancel()
+                    break
+                for batch in _cut(waiting.result()):
+                    await self._store(batch)
+        except Stopping:
+            logger.warning("stopped while the database is away", extra={"action": "stopped_away"})
+        finally:
+            # What is not acknowledged goes back to the queue.
+            await feed.close()
+
+    async def _store(self, deliveries: Sequence[Delivery]) -> None:
+        """Commit, then acknowledge, then say so."""
+        batch = await self._database.call(
+            lambda: [read(delivery.envelope) for delivery in deliveries]
+        )
+        rules = Rules(
+            self._fold_rules,
+            await self._preparation.labels(batch),
+            await self._preparation.unknown_pools(batch),
+        )
+        applied = await self._apply(batch, rules)
+        await ack_all(deliveries)
+        # Also when this batch wrote nothing: being given deliveries is being at work.
+        self._publisher.wake(filled=applied.outbox)
+        if applied.swept:
+            self._sweep_now.set()
+        for envelope, message in applied.replies:
+            await self._reply(envelope, message)
+        for envelope, request in applied.requests:
+            await self._reply(envelope, await self._database.call(self._answers.reply, request))
+
+    async def _apply(self, batch: Sequence[Incoming], rules: Rules) -> Applied:
+        try:
+            return await self._database.insist(apply_batch, self._database.engine, batch, rules)
+        except (DatabaseAway, Stopping):
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it is, the other messages go on
+            if len(batch) == 1:
+                return await self._set_aside(batch[0], error)
+        # Some message of the batch is at fault: each goes alone, so that only that one is lost.
+        applied = Applied()
+        for item in batch:
+            applied += await self._apply([item], rules)
+        return applied
+
+    async def _set_aside(self, item: Incoming, error: Exception) -> Applied:
+        reason = f"it cannot be stored: {error}"
+        logger.error(
+            "message set aside",
+            extra={"action": "message_refused", "reason": reason},
+            exc_info=error,
+        )
+        await self._database.insist(set_aside, self._database.engine, item.envelope, reason)
+        applied = Applied(outbox=True)
+        if item.envelope.reply_to:
+            applied.replies.append((item.envelope, ErrorReply(message=reason)))
+        return applied
+
+    async def _reply(self, envelope: Envelope, message: Message) -> None:
+        task = asyncio.create_task(self._send_reply(envelope, message), name="reply")
+        self._replies.add(task)
+        task.add_done_callback(self._replies.discard)
+
+    async def _send_reply(self, envelope: Envelope, message: Message) -> None:
+        to = envelope.reply_to or ""
+        try:
+            reply = pack(message, to, correlation_id=envelope.correlation_id, persistent=False)
+        except MessageError as error:
+            refusal = ErrorReply(message=f"the reply does not fit into a message: {error}")
+            reply = pack(refusal, to, correlation_id=envelope.correlation_id, persistent=False)
+        try:
+            await self._link.publish("", reply, deadline=REPLY_SECONDS)
+        except PublishError as error:
+            logger.info(
+                "nobody waits for a reply any more",
+                extra={"action": "reply_unwanted", "reply_to": to, "reason": str(error)},
+            )
+
+    async def _hear(self) -> None:
+        # A queue of its own: a standby must know who is alive when it takes over.
+        queue = ClassicQueue(
+            heartbeats_queue(self._link.name),
+            durable=False,
+            exclusive=True,
+            max_length=10_000,
+            message_ttl_ms=60_000,
+        )
+        feed = self._link.feed(
+            queue.name,
+            prefetch=PREFETCH,
+            own=queue,
+            bindings=(Binding(EVENTS, queue.name, KEY_HEARTBEAT),),
+        )
+        while True:
+            deliveries = await feed.batch(PREFETCH, 0)
+            for delivery in deliveries:
+                try:
+                    heartbeat = unpack(delivery.envelope)
+                except MessageError as error:
+                    logger.warning(str(error), extra={"action": "heartbeat_ignored"})
+                    continue
+                if isinstance(heartbeat, WorkerHeartbeat):
+                    self._workers.hear(heartbeat)
+            await ack_all(deliveries)
+
+    async def _notice_silence(self) -> None:
+        """While there is no connection, silence says nothing about the workers."""
+        self._workers.listen()
+        while True:
+            await self._database.pause(CONNECTION_LOOK_SECONDS)
+            if not self._link.is_connected:
+                self._workers.listen()
+
+    async def _write_heartbeats(self) -> None:
+        while True:
+            await self._database.pause(WRITE_SECONDS)
+            if rows := self._workers.take_unwritten():
+                await self._database.insist(self._in_transaction, write_heartbeats, rows)
+
+    async def _sweep(self) -> None:
+        """Delete the blobs that nothing needs, at once when there are new ones."""
+        while True:
+            self._sweep_now.clear()
+            for visibility, blob in await self._database.insist(self._doomed):
+                await self._delete_blob(visibility, blob)
+            try:
+                async with asyncio.timeout(SWEEP_SECONDS):
+                    await self._sweep_now.wait()
+            except TimeoutError:
+                continue
+
+    async def _delete_blob(self, visibility: Visibility, blob: str) -> None:
+        try:
+            await asyncio.to_thread(delete_blob, self._url, visibility, blob)
+        except BlobError as error:
+            logger.warning(str(error), extra={"action": "blob_not_deleted", "blob": blob})
+            return
+        await self._database.insist(self._in_transaction, upkeep.forget_blob, blob)
+
+    async def _daily(self) -> None:
+        retention = timedelta(seconds=self._settings.retain_superseded_seconds)
+        while True:
+            now = datetime.now(UTC)
+            await self._database.insist(
+                self._in_transaction, upkeep.withdraw_superseded, now, retention
+            )
+            await self._database.insist(self._in_transaction, upkeep.repeat_state, now)
+            await self._database.insist(self._in_transaction, upkeep.prune, now)
+            await self._database.pause(DAY_SECONDS)
+
+    async def _drain_at_the_end(self) -> None:
+        try:
+            async with asyncio.timeout(DRAIN_SECONDS):
+                while await self._publisher.drain():
+                    continue
+                if self._replies:
+                    await asyncio.wait(self._replies)
+        except (TimeoutError, Stopping):
+            logger.info("the outbox is left to the next collector", extra={"action": "outbox_left"})
+
+    def _in_transaction(self, function: Any, *arguments: Any) -> None:
+        with transaction(self._database.engine) as connection:
+            function(connection, *arguments)
+
+    def _doomed(self) -> list[tuple[Visibility, str]]:
+        with snapshot(self._database.engine) as connection:
+            return upkeep.blobs_to_delete(connection, datetime.now(UTC))
+
+
+async def _until_stopping(loop: Coroutine[Any, Any, None]) -> None:
+    try:
+        await loop
+    except Stopping:
+        return
+
+
+def _patience(delivery: Delivery) -> float:
+    if delivery.envelope.reply_to is not None:
+        return 0.0
+    return PROGRESS_SECONDS if delivery.envelope.type in _PROGRESS else LINGER_SECONDS
+
+
+def _cut(deliveries: Sequence[Delivery]) -> Iterator[list[Delivery]]:
+    """Batches of at most BATCH_BYTES."""
+    batch: list[Delivery] = []
+    size = 0
+    for delivery in deliveries:
+        length = len(delivery.envelope.body)
+        if batch and size + length > BATCH_BYTES:
+            yield batch
+            batch, size = [], 0
+        batch.append(delivery)
+        size += length
+    yield batch

@@ -1,0 +1,74 @@
+"""A collector process, from its first connection to its last signal."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+import signal
+import socket
+from collections.abc import Callable
+
+from sqlalchemy import Engine
+
+from broker.event_loop import run_service
+from broker.link import Link
+from schemas.errors import DatabaseAway
+from schemas.settings import Settings, broker_url
+from storage.collector import Collector
+from storage.database import FIRST_PAUSE, LONGEST_PAUSE
+from storage.engine import database_url, open_engine, upgrade
+
+logger = logging.getLogger(__name__)
+
+
+def run_collector(settings: Settings, *, on_ready: Callable[[], None] | None = None) -> None:
+    """Collect until SIGTERM or SIGINT; what is committed by then is acknowledged and published.
+
+    on_ready is called when the database is at its latest version and RabbitMQ is connected.
+    Raises ConfigurationError, StorageError, BrokerUnreachable or TopologyError when it cannot
+    start.
+    """
+    run_service(_run(settings, on_ready))
+
+
+async def _run(settings: Settings, on_ready: Callable[[], None] | None) -> None:
+    loop = asyncio.get_running_loop()
+    stopped = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped.set)
+    url = broker_url(settings.broker.get_secret_value() if settings.broker else None)
+    engine = open_engine(database_url(settings))
+    if not await _upgraded(engine, stopped):
+        return
+    name = f"collector-{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}"
+    async with Link(url, name=name, connect_timeout=settings.connect_timeout_seconds) as link:
+        collector = Collector(link, url, engine, settings)
+        running = asyncio.create_task(collector.run(), name="collector")
+        stopping = asyncio.create_task(stopped.wait())
+        logger.info("collector ready", extra={"action": "collector_ready", "collector": name})
+        if on_ready is not None:
+            on_ready()
+        await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        collector.stop()
+        stopping.cancel()
+        await running
+    logger.info("collector stopped", extra={"action": "collector_stopped", "collector": name})
+
+
+async def _upgraded(engine: Engine, stopped: asyncio.Event) -> bool:
+    """Upgrade the tables, waiting for the database; False when asked to stop meanwhile."""
+    pause = FIRST_PAUSE
+    while not stopped.is_set():
+        try:
+            await asyncio.to_thread(upgrade, engine)
+            return True
+        except DatabaseAway as error:
+            logger.warning(str(error), extra={"action": "database_away"})
+        try:
+            async with asyncio.timeout(pause):
+                await stopped.wait()
+        except TimeoutError:
+            pause = min(pause * 2, LONGEST_PAUSE)
+    return False

@@ -1,0 +1,103 @@
+"""The outbox: messages written in the transaction that they report, published afterwards.
+
+A crash between commit and publish loses nothing: whoever collects next publishes what is left.
+A crash between publish and delete publishes twice, with the same message_id.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, delete, func, insert, select
+
+from schemas.frozen import Message
+from schemas.topology import DEAD, REASON_HEADER, SOURCE_HEADER
+from schemas.verdicts import clip
+from schemas.wire import Envelope, pack
+from storage.models import OutboxRow
+
+
+@dataclass(frozen=True)
+class Outgoing:
+    """One message that waits to be published."""
+
+    id: int
+    exchange: str
+    envelope: Envelope
+    written_at: datetime
+
+
+def row(exchange: str, message: Message, key: str, now: datetime) -> dict[str, Any]:
+    """A row for a message of ours."""
+    return _row(exchange, pack(message, key), {}, now)
+
+
+def dead_letter_row(envelope: Envelope, reason: str, now: datetime) -> dict[str, Any]:
+    """A row that puts a message aside, as it came, with the reason."""
+    headers = {REASON_HEADER: clip(reason, 1000), SOURCE_HEADER: envelope.routing_key}
+    return _row(DEAD, envelope, headers, now)
+
+
+def write(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
+    """Insert them, in their order."""
+    if rows:
+        connection.execute(insert(OutboxRow), rows)
+
+
+def waiting(connection: Connection, most: int, but: Collection[int]) -> list[Outgoing]:
+    """The oldest messages, without those of the ids `but`."""
+    query = select(OutboxRow.__table__).order_by(OutboxRow.id).limit(most + len(but))
+    rows = connection.execute(query).all()
+    return [
+        Outgoing(
+            row.id,
+            row.exchange,
+            Envelope(
+                body=row.body,
+                routing_key=row.routing_key,
+                type=row.type,
+                message_id=row.message_id,
+                priority=row.priority,
+                timestamp=row.created_at,
+                headers=json.loads(row.headers),
+            ),
+            row.created_at,
+        )
+        for row in rows
+        if row.id not in but
+    ]
+
+
+def remove(connection: Connection, ids: Sequence[int]) -> None:
+    """They are published."""
+    if ids:
+        connection.execute(delete(OutboxRow).where(OutboxRow.id.in_(ids)))
+
+
+def depth(connection: Connection) -> int:
+    """How many messages wait."""
+    return connection.scalar(select(func.count()).select_from(OutboxRow)) or 0
+
+
+def _row(
+    exchange: str, envelope: Envelope, headers: dict[str, str], now: datetime
+) -> dict[str, Any]:
+    return {
+        "exchange": exchange,
+        "routing_key": envelope.routing_key.replace("\0", ""),
+        "type": _storable(envelope.type),
+        "message_id": _storable(envelope.message_id),
+        "priority": envelope.priority,
+        "headers": json.dumps(headers),
+        "body": envelope.body,
+        "created_at": now,
+    }
+
+
+def _storable(text: str | None) -> str | None:
+    """Without NUL, which PostgreSQL refuses and RabbitMQ does not."""
+    return text.replace("\0", "") if text is not None else None

@@ -1,0 +1,1 @@
+"""The tests: unit/ needs nothing, integration/ real servers, acceptance/ the real command."""

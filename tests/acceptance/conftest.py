@@ -1,0 +1,5 @@
+"""Fixtures of the tests that drive the `datarun` command."""
+
+from tests.support.command import folder, running
+
+__all__ = ["folder", "running"]

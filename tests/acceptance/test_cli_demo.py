@@ -1,0 +1,97 @@
+"""`datarun demo`: the main job, and nothing left behind."""
+
+from __future__ import annotations
+
+import json
+import signal
+import tempfile
+from pathlib import Path
+
+from tests.support.command import Folder, wait_until_nothing_is_left
+from tests.support.deadline import wait_until
+
+
+def test_demo_prints_its_table_for_programs(folder: Folder) -> None:
+    # When the demo is run for a program
+    with tempfile.TemporaryDirectory() as temporary:
+        rows = json.loads(folder.succeed("demo", "--json", TMPDIR=temporary))
+
+        # Then nothing is left, neither running nor on disk
+        wait_until_nothing_is_left(Path(temporary), within=5)
+        assert list(Path(temporary).iterdir()) == []
+    assert folder.processes() == {}
+    assert list(folder.path.iterdir()) == []
+
+    # And each submission has its row
+    tested = {row["submission"]: (row["dataset"], row["tested"], row["failed"]) for row in rows}
+    assert tested == {
+        "random_forest": ("digits", 10, 0),
+        "petal_features": ("iris", 10, 0),
+        "calibrated": ("digits_proba", 10, 0),
+        "broken_fit": ("digits", 0, 10),
+    }
+    scores = {row["submission"]: row["test_score"] for row in rows}
+    assert scores["random_forest"] > 0.9
+    assert scores["petal_features"] > 0.85
+    assert scores["calibrated"] > 0.75
+    assert scores["broken_fit"] is None
+    broken = next(row for row in rows if row["submission"] == "broken_fit")
+    assert broken["verdict"]["phase"] == "train"
+    assert broken["verdict"]["culprit"] == "submission"
+    assert "AttributeError" in broken["verdict"]["message"]
+    assert all(row["train_seconds"] > 0 and row["memory_kb"] > 0 for row in rows if row["tested"])
+
+
+def test_demo_for_a_log_file_is_plain_lines(folder: Folder) -> None:
+    # When the demo's output is no terminal
+    done = folder.run("demo", "--home", "kept")
+
+    # Then there are no control codes in it, and everything is said
+    assert done.returncode == 0, done.stderr
+    assert "\x1b" not in done.stdout + done.stderr
+    assert "\r" not in done.stdout + done.stderr
+    assert "isolation: process - folds share user, files and network" in done.stderr
+    assert "random_forest: 10 folds, 0 failed" in done.stderr
+    assert "40 results acknowledged; nothing is new any more" in done.stderr
+    assert "broken_fit failed: AttributeError" in done.stdout
+    assert "Try next:" in done.stdout
+
+    # And the home that was given is still there, with nothing running in it
+    assert (folder.path / "kept" / "datarun.sqlite").exists()
+    assert folder.processes() == {}
+
+
+def test_interrupted_demo_leaves_nothing(folder: Folder, tmp_path: Path) -> None:
+    # Given a demo that is in the middle of its folds
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    command = folder.start("demo", TMPDIR=str(temporary))
+    wait_until(lambda: list(temporary.glob("*/connection.toml")), within=60)
+
+    # When Ctrl-C is pressed
+    command.send_signal(signal.SIGINT)
+    _, errors = command.communicate(timeout=60)
+
+    # Then it ends quietly, and nothing is left (CPython ends by the signal itself, which shells
+    # call 130 too, when the signal came inside an `exec` of some module that was being imported)
+    assert command.returncode in (130, -signal.SIGINT), errors
+    assert "Traceback" not in errors
+    assert "stopping ..." in errors
+    assert "nothing is left running" in errors.splitlines()[-1]
+    wait_until_nothing_is_left(folder.path, within=5)
+    assert list(temporary.iterdir()) == []
+
+
+def test_killed_demo_leaves_nothing_running(folder: Folder, tmp_path: Path) -> None:
+    # Given a demo in the middle
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    command = folder.start("demo", TMPDIR=str(temporary))
+    wait_until(lambda: list(temporary.glob("*/connection.toml")), within=60)
+
+    # When it is killed without warning
+    command.kill()
+    command.communicate(timeout=30)
+
+    # Then its stack ends with it
+    wait_until_nothing_is_left(temporary, within=60)

@@ -1,0 +1,176 @@
+"""What a person and a program see when something is wrong: one sentence, and an exit status."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from tests.support.command import Folder, environment
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("status",),
+        ("data", "list"),
+        ("folds", "list"),
+        ("results", "new"),
+        ("worker",),
+        ("collector",),
+        ("broker", "setup"),
+    ],
+    ids=" ".join,
+)
+def test_command_without_any_stack_says_how_to_get_one(
+    folder: Folder, arguments: tuple[str, ...]
+) -> None:
+    # Given a folder where nothing was ever started
+    # When a command needs a broker
+    done = folder.run(*arguments)
+
+    # Then one sentence says what to do, without a traceback
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr.startswith("Error: no RabbitMQ is configured: start one with `datarun up`")
+    assert "Traceback" not in done.stderr
+
+    # And a program is told the same
+    as_json = folder.run(*arguments, "--json")
+    assert as_json.returncode == 1
+    assert as_json.stderr == ""
+    assert json.loads(as_json.stdout)["error"].startswith("no RabbitMQ is configured")
+
+
+def test_broker_that_does_not_answer_is_named_without_its_password(folder: Folder) -> None:
+    # Given a URL at which nobody listens
+    url = "amqp://somebody:hunter2@127.0.0.1:9/"
+
+    # When a command uses it
+    done = folder.run("status", DATARUN_BROKER=url)
+
+    # Then the place is named, and the password is not
+    assert done.returncode == 1
+    assert "127.0.0.1:9" in done.stderr
+    assert "hunter2" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("up", "--nonsense"), "No such option"),
+        (("submit", "here"), "Missing option '--dataset'"),
+        (("folds", "show", "eleven"), "should be a valid integer"),
+        (("data", "publish", "a", "a.csv", "--held-out-test", "2"), "held_out_test"),
+        (("up", "--slots", "0"), "should be greater than or equal to 1"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_wrong_usage_exits_with_2(
+    folder: Folder, arguments: tuple[str, ...], sentence: str
+) -> None:
+    # When the arguments are wrong
+    done = folder.run(*arguments, "--json")
+
+    # Then a program is told so, and the exit status is that of wrong usage
+    assert done.returncode == 2
+    assert sentence in json.loads(done.stdout)["error"]
+    assert folder.run(*arguments).returncode == 2
+
+
+def test_wrong_setting_is_named(folder: Folder) -> None:
+    # When a setting in the environment makes no sense
+    done = folder.run("up", DATARUN_SLOTS="many")
+
+    # Then it is named, and nothing is started
+    assert done.returncode == 1
+    assert "DATARUN_SLOTS" in done.stderr
+    assert folder.processes() == {}
+
+
+def test_worker_refuses_an_isolation_level_that_is_not_built(folder: Folder) -> None:
+    # When strict isolation is asked for by name
+    done = folder.run("worker", "--isolation", "strict", DATARUN_BROKER="amqp://127.0.0.1:9/")
+
+    # Then no weaker level is taken in its place
+    assert done.returncode == 1
+    assert "isolation strict is not in this version" in done.stderr
+
+
+def test_down_where_nothing_runs_says_so(folder: Folder) -> None:
+    # When a stack is stopped that was never started
+    done = folder.run("down", "--json")
+
+    # Then that is no error
+    assert done.returncode == 0
+    assert json.loads(done.stdout)["was_running"] is False
+
+
+def test_help_needs_nothing_heavy(folder: Folder) -> None:
+    # When the help is printed
+    program = (
+        "import sys; sys.argv = ['datarun', '--help']\n"
+        "from datarun.cli.main import main\n"
+        "try: main()\n"
+        "except SystemExit as end: print(end.code, *sorted(sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=environment(),
+        cwd=folder.path,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+
+    # Then nothing was imported that takes its time
+    status, *modules = done.stdout.splitlines()[-1].split(" ")
+    assert status == "0"
+    heavy = {"numpy", "pandas", "sklearn", "sqlalchemy", "aio_pika", "pika", "requests"}
+    assert heavy.isdisjoint(modules)
+
+
+def test_every_command_explains_itself(folder: Folder) -> None:
+    # Given every command there is
+    commands = [
+        *("demo", "up", "down", "status", "submit", "worker", "collector", "schema"),
+        *("data publish", "data list", "data show", "folds list", "folds show"),
+        *("results new", "results ack", "broker setup"),
+    ]
+    for command in commands:
+        # When its help is asked for
+        text = " ".join(folder.succeed(*command.split(), "--help").split())
+
+        # Then it is there, and --json with it
+        assert f"datarun {command}" in text
+        assert "--json" in text
+
+
+def test_schema_is_one_json_document(folder: Folder) -> None:
+    # When the schema is printed
+    schema = json.loads(folder.succeed("schema"))
+
+    # Then it defines the messages of the contract
+    assert "datarun.fold.v1" in schema["messages"]
+
+
+def test_output_into_a_closed_pipe_is_no_traceback(folder: Folder) -> None:
+    # Given a reader that goes away after the first line
+    command = f"{sys.executable} -m datarun schema | head -1"
+
+    # When the command goes on writing
+    done = subprocess.run(
+        ["bash", "-c", command],
+        env=environment(),
+        cwd=folder.path,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+
+    # Then it ends quietly
+    assert done.stderr == ""

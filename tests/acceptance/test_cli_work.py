@@ -1,0 +1,255 @@
+"""Data sets, submissions and results by command."""
+
+from __future__ import annotations
+
+import pytest
+
+from datarun import Client
+from tests.support.command import Folder
+from tests.support.deadline import wait_until
+
+SLEEPY = """\
+import time
+
+from sklearn.dummy import DummyClassifier
+
+
+class Classifier(DummyClassifier):
+    def fit(self, X, y):
+        time.sleep(600)
+"""
+DUMMY = """\
+from sklearn.dummy import DummyClassifier
+
+
+class Classifier(DummyClassifier):
+    pass
+"""
+BROKEN = """\
+class Classifier:
+    def fit(self, X, y):
+        print("about to fail")
+        raise ValueError("no such luck")
+
+    def predict_proba(self, X):
+        return X
+"""
+
+
+@pytest.fixture(scope="module")
+def iris(running: Folder) -> Folder:
+    """A stack with iris and two submissions."""
+    running.publish_iris()
+    running.submission("dummy", {"classifier.py": DUMMY})
+    running.submission("broken", {"classifier.py": BROKEN})
+    running.submission("sleepy", {"classifier.py": SLEEPY})
+    return running
+
+
+def test_published_data_set_is_listed_and_shown(iris: Folder) -> None:
+    # When the published data set is asked for
+    (listed,) = iris.json("data", "list")
+    shown = iris.json("data", "show", "iris")
+
+    # Then its split is known
+    assert listed == shown
+    assert (shown["state"], shown["n_train"], shown["n_test"]) == ("READY", 120, 30)
+    assert shown["classes"] == ["setosa", "versicolor", "virginica"]
+    assert "setosa, versicolor, virginica" in iris.succeed("data", "show", "iris")
+    assert "READY" in iris.succeed("data", "list")
+
+
+def test_data_set_that_cannot_be_split_is_an_error_that_says_why(iris: Folder) -> None:
+    # Given a file without the target column
+    (iris.path / "odd.csv").write_text("a,b\n1,2\n3,4\n", encoding="utf-8")
+
+    # When it is published
+    done = iris.run("data", "publish", "odd", "odd.csv", "--target", "species")
+
+    # Then the reason is said
+    assert done.returncode == 1
+    assert "species" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_submission_is_tested_and_its_results_are_new_until_acknowledged(iris: Folder) -> None:
+    # Given results that somebody has seen
+    iris.succeed("results", "ack", "--all")
+
+    # When a submission is submitted and waited for
+    row = iris.json("submit", "dummy", "--dataset", "iris", "--cv", "4", "--wait")
+
+    # Then its row is complete
+    assert (row["submission"], row["dataset"]) == ("dummy", "iris")
+    assert row["scorers"] == ["accuracy"]
+    folds = iris.json("folds", "list", "--submission", str(row["submission_id"]))
+    assert [fold["submission_fold_id"] for fold in folds] == row["submission_fold_ids"]
+    assert (row["folds"], row["tested"], row["failed"]) == (4, 4, 0)
+    assert 0.2 < row["validation_score"] < 0.5
+    assert row["train_seconds"] > 0
+    assert row["memory_kb"] > 0
+    assert row["verdict"] is None
+
+    # And its results are new, until they are acknowledged
+    new = iris.json("results", "new")
+    assert [result["state"] for result in new] == ["TESTED"] * 4
+    first = str(new[0]["submission_fold_id"])
+    assert iris.json("results", "ack", first) == {"acknowledged": 1}
+    assert len(iris.json("results", "new", "--dataset", "iris")) == 3
+    assert iris.json("results", "ack", "--all") == {"acknowledged": 3}
+    assert iris.json("results", "new") == []
+    assert iris.succeed("results", "new") == "Nothing is new.\n"
+
+
+def test_submission_without_waiting_names_its_folds(iris: Folder) -> None:
+    # When a submission is submitted with high priority
+    submitted = iris.json("submit", "dummy", "--dataset", "iris", "--cv", "2", "--priority", "H")
+
+    # Then its folds can be looked up at once
+    folds = iris.json("folds", "list", "--submission", str(submitted["submission_id"]))
+    assert [fold["submission_fold_id"] for fold in folds] == submitted["submission_fold_ids"]
+    assert {fold["priority"] for fold in folds} == {"H"}
+    assert {fold["dataset"].partition("@")[0] for fold in folds} == {"iris"}
+
+
+def test_failed_fold_shows_its_verdict_and_what_it_printed(iris: Folder) -> None:
+    # When a submission fails in fit
+    done = iris.run("submit", "broken", "--dataset", "iris", "--cv", "2", "--wait")
+    table = done.stdout
+
+    # Then the exit status says so, and the table says why
+    assert done.returncode == 1
+    assert done.stderr.endswith("broken: 2 folds, 2 failed\n")
+    assert "broken failed: ValueError: no such luck" in table
+    assert "(fault of: submission)" in table
+
+    # And the fold shows everything
+    fold = iris.json("folds", "list", "--state", "ERROR")[-1]["submission_fold_id"]
+    shown = iris.succeed("folds", "show", str(fold))
+    assert "about to fail" in shown
+    assert shown.rstrip().endswith("ERROR(train)")
+    document = iris.json("folds", "show", str(fold))
+    assert document["verdict"]["culprit"] == "submission"
+    assert document["log_messages"].endswith("ERROR(train)")
+
+
+def test_tables_name_the_scorer_within_80_columns(iris: Folder) -> None:
+    # When results are shown
+    submitted = iris.succeed("submit", "dummy", "--dataset", "iris", "--cv", "10", "--wait")
+    new = iris.succeed("results", "new")
+
+    # Then the columns of scores say which score it is
+    for table in (submitted, new):
+        above, below = table.splitlines()[:2]
+        assert "valid" in above
+        assert "test" in above
+        assert below.split().count("accuracy") == 2
+        assert max(map(len, table.splitlines())) <= 80
+
+
+def test_first_of_several_scorers_is_named(iris: Folder) -> None:
+    # Given a data set with two scorers, the first with a long name
+    iris.json(
+        *("data", "publish", "losses", "iris.csv", "--target", "species"),
+        *("--scoring", "neg_log_loss", "--scoring", "balanced_accuracy"),
+    )
+
+    # When a submission is tested on it
+    table = iris.succeed("submit", "dummy", "--dataset", "losses", "--cv", "2", "--wait")
+
+    # Then the table says whose scores it shows
+    assert table.splitlines()[1].split().count("neg_log_loss") == 2
+    assert "scores are neg_log_loss, the first of neg_log_loss, balanced_accuracy" in table
+
+
+def test_cancelled_folds_are_counted_and_the_wait_for_them_fails(iris: Folder) -> None:
+    # Given folds that would go on for minutes
+    waited = iris.run("submit", "sleepy", "--dataset", "iris", "--cv", "2", "--wait", "--timeout=3")
+    folds = iris.json("folds", "list", "--dataset", "iris")[-2:]
+
+    # Then who waits for them is told that they go on
+    look = f"see `datarun folds list --submission {folds[0]['submission_id']}`"
+    assert waited.returncode == 1
+    assert f"the folds go on without us: {look}" in waited.stderr
+
+    # When they are cancelled, twice
+    ids = [str(fold["submission_fold_id"]) for fold in folds]
+    first = iris.json("folds", "cancel", *ids)
+    second = iris.succeed("folds", "cancel", *ids)
+
+    # Then those that had not ended are counted
+    assert first == {"cancelled": 2}
+    assert second == "0 cancelled\n"
+    assert iris.json("folds", "show", ids[0])["state"] == "CANCELLED"
+
+
+def test_submission_is_held_to_the_limits_it_was_submitted_with(iris: Folder) -> None:
+    # When a submission that sleeps is given two seconds
+    done = iris.run(
+        *("submit", "sleepy", "--dataset", "iris", "--cv", "2", "--wait"),
+        *("--wall-seconds", "2", "--memory-bytes", "2000000000"),
+    )
+
+    # Then it is stopped after them
+    assert done.returncode == 1
+    assert "timeout: 2.0 s wall in train" in done.stdout
+
+
+def test_fold_that_waits_for_an_unknown_data_set_says_so(iris: Folder) -> None:
+    # Given a fold of a data set that does not exist
+    with Client(iris.connection()["broker"]) as client:
+        client.publish_fold(
+            submission_fold_id=777_777,
+            submission_id=777_777,
+            dataset="nope",
+            files={"classifier.py": DUMMY},
+            train_is=[0, 1],
+            test_is=[2],
+        )
+
+    # When it is shown
+    wait_until(lambda: iris.run("folds", "show", "777777").returncode == 0, within=30)
+    shown = iris.succeed("folds", "show", "777777")
+    iris.succeed("folds", "cancel", "777777")
+
+    # Then it says what it waits for
+    assert "waits for data set 'nope', which nobody has published" in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("submit", "dummy", "--dataset", "nowhere"), "nowhere"),
+        (("submit", "nothing", "--dataset", "iris"), "no such file or folder"),
+        (("data", "show", "nowhere"), "there is no data set 'nowhere'"),
+        (("folds", "show", "999999"), "there is no fold 999999"),
+        (("results", "ack", "999999"), "there is no result of fold 999999"),
+        (("data", "publish", "x y", "iris.csv", "--target", "species"), "name"),
+        (("data", "publish", "ghost", "ghost.csv", "--target", "a"), "no such file"),
+    ],
+    ids=lambda value: " ".join(value[:2]) if isinstance(value, tuple) else "",
+)
+def test_what_does_not_exist_is_named(
+    iris: Folder, arguments: tuple[str, ...], sentence: str
+) -> None:
+    # When a command names something that is not there
+    done = iris.run(*arguments)
+
+    # Then it says so in a sentence
+    assert done.returncode == 1
+    assert sentence in done.stderr
+    assert done.stdout == ""
+    assert "Traceback" not in done.stderr
+
+
+def test_status_counts_folds_by_state(iris: Folder) -> None:
+    # Given folds that have ended
+    iris.json("submit", "dummy", "--dataset", "iris", "--cv", "2", "--wait")
+
+    # When the status is shown
+    text = iris.succeed("status")
+
+    # Then they are counted, and the queues are empty
+    assert "TESTED" in text
+    assert iris.json("status")["folds"]["TESTED"] >= 2
+    assert iris.json("status")["queues"]["datarun.folds.default"]["messages"] == 0

@@ -1,0 +1,368 @@
+"""The collector as a process: nothing is lost and nothing is stored twice, whatever dies."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+import sqlalchemy as sql
+
+from broker.blocking import BlockingLink
+from broker.control import ControlStream
+from broker.link import Link
+from schemas.control import RunCancelled
+from schemas.events import Measurements, WorkerHeartbeat
+from schemas.frozen import Message
+from schemas.messages import CancelMessage
+from schemas.requests import Acknowledged, StatusReply, StatusRequest
+from schemas.results import FoldResult
+from schemas.states import FoldState
+from schemas.topology import (
+    COLLECTOR_QUEUE,
+    DEAD_LETTERS_QUEUE,
+    EVENTS,
+    KEY_HEARTBEAT,
+    RESULTS,
+    WORK,
+)
+from schemas.wire import Envelope, pack, unpack
+from storage import outbox
+from tests.support import messages as m
+from tests.support.deadline import wait_until
+from tests.support.postgres import PostgresServer
+from tests.support.stack import Stack
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def either_stack(request: pytest.FixtureRequest) -> Stack:
+    """A stack on each kind of database in turn, with its topology declared."""
+    name = "stack" if request.param == "sqlite" else "postgres_stack"
+    stack: Stack = request.getfixturevalue(name)
+    stack.run("broker", "setup")
+    return stack
+
+
+@pytest.fixture
+def link(either_stack: Stack) -> Iterator[BlockingLink]:
+    """A connection that plays clients and workers."""
+    with BlockingLink(either_stack.broker_url, "test") as link:
+        yield link
+
+
+def test_verdict_is_stored_before_its_message_is_gone(
+    either_stack: Stack, link: BlockingLink
+) -> None:
+    # Given a collector and somebody who listens to results
+    collector = either_stack.start_collector()
+    with link.subscribe(RESULTS, ["#"], deadline=10) as results:
+        # When folds are published and end
+        publish(link, *folds(range(20)))
+        publish(link, *ends(range(20)))
+
+        # Then each has one result, and the queue is empty
+        seen = [unpack(results.next(30)) for _ in range(20)]
+    assert sorted(result.submission_fold_id for result in seen) == list(range(20))
+    assert states(link) == {FoldState.ERROR: 20}
+    wait_until(lambda: depth(link, COLLECTOR_QUEUE) == 0, what="an empty queue")
+
+    # And a collector that is asked to stop leaves nothing behind
+    assert collector.stop() == 0
+    assert either_stack.rows("SELECT count(*) FROM outbox")[0][0] == 0
+
+
+def test_collector_killed_at_any_moment_loses_nothing(
+    either_stack: Stack, link: BlockingLink
+) -> None:
+    # Given a subscriber, and more folds than one collector gets to
+    count = 400
+    with link.subscribe(RESULTS, ["#"], deadline=10) as results:
+        publish(link, *folds(range(count)))
+        publish(link, *ends(range(count)))
+
+        # When collectors are killed without warning while they store and publish
+        for stored in (1, count // 3, 2 * count // 3):
+            collector = either_stack.start("collector")
+            wait_until(lambda stored=stored: ended(either_stack) >= stored, every=0.005)
+            collector.kill()
+        either_stack.start("collector")
+
+        # Then every fold has one verdict, and for each a result is published at least once
+        missing = set(range(count))
+        while missing:
+            result = unpack(results.next(30))
+            assert isinstance(result, FoldResult)
+            missing.discard(result.submission_fold_id)
+    assert states(link) == {FoldState.ERROR: count}
+    assert either_stack.rows("SELECT count(*) FROM runs")[0][0] == count
+
+
+def test_what_a_dead_collector_committed_is_published_by_the_next(
+    either_stack: Stack, link: BlockingLink
+) -> None:
+    # Given a verdict that was committed by a collector that died before it could publish it
+    either_stack.start_collector().stop()
+    engine = sql.create_engine(either_stack.database_url)
+    left = fold_result()
+    with engine.begin() as connection:
+        outbox.write(connection, [outbox.row(RESULTS, left, "fold.iris.11", datetime.now(UTC))])
+    engine.dispose()
+
+    # When the next one starts
+    with link.subscribe(RESULTS, ["#"], deadline=10) as results:
+        either_stack.start("collector")
+
+        # Then it is published
+        assert unpack(results.next(30)) == left
+
+
+def test_second_collector_takes_over_when_the_first_dies(
+    either_stack: Stack, link: BlockingLink
+) -> None:
+    # Given two collectors, of which one is at work
+    first = either_stack.start_collector()
+    either_stack.start_collector()
+    publish(link, *folds(range(3)))
+    assert states(link) == {FoldState.TODO: 3}
+
+    # When that one is killed
+    first.kill()
+    publish(link, *ends(range(3)))
+
+    # Then the other one goes on
+    assert states(link) == {FoldState.ERROR: 3}
+
+
+def test_bad_row_is_put_aside_and_the_others_of_its_batch_are_stored(
+    either_stack: Stack, link: BlockingLink
+) -> None:
+    # Given a database that refuses one submission
+    either_stack.start_collector().stop()
+    refuse_submission(either_stack, 66)
+    publish(link, *folds(range(5), submission_id=1))
+    publish(link, *folds([66], submission_id=66))
+    publish(link, *folds(range(10, 15), submission_id=1))
+
+    # When a collector takes them all in one batch
+    either_stack.start_collector()
+
+    # Then only the refused one is among the dead letters, with the reason
+    assert states(link) == {FoldState.TODO: 10}
+    wait_until(lambda: depth(link, DEAD_LETTERS_QUEUE) == 1, what="the dead letter")
+    wait_until(lambda: depth(link, COLLECTOR_QUEUE) == 0, what="an empty queue")
+    audit = either_stack.rows("SELECT reason FROM ignored_messages WHERE kind LIKE 'refused%'")
+    assert all("not this one" in reason for (reason,) in audit)
+
+
+def test_malformed_messages_are_put_aside_once_and_the_collector_goes_on(
+    either_stack: Stack, link: BlockingLink
+) -> None:
+    # Given a collector, and every kind of rubbish
+    either_stack.start_collector()
+    rubbish = [
+        (WORK, Envelope(b"not json", "acknowledge")),
+        (WORK, Envelope(b"{}", "no-such-key")),
+        (EVENTS, Envelope(b'{"run_id": 3}', "fold.1", type="datarun.fold-tested.v1")),
+        (EVENTS, Envelope(b"{}", "fold.1", type="datarun.fold-tested.v7")),
+        (WORK, pack(m.started("r1"), "folds")),
+    ]
+
+    # When it is published, and a fold after it
+    publish(link, *rubbish)
+    publish(link, *folds([1]))
+
+    # Then each is among the dead letters once, and the fold is stored
+    assert states(link) == {FoldState.TODO: 1}
+    wait_until(lambda: depth(link, DEAD_LETTERS_QUEUE) == len(rubbish), what="dead letters")
+    wait_until(lambda: depth(link, COLLECTOR_QUEUE) == 0, what="an empty queue")
+    assert depth(link, DEAD_LETTERS_QUEUE) == len(rubbish)
+
+
+def test_fold_of_a_pool_that_nobody_declared_fails(either_stack: Stack, link: BlockingLink) -> None:
+    either_stack.start_collector()
+
+    publish(link, (WORK, pack(m.fold_message(1, pool="gpu"), "folds.gpu")), *folds([2]))
+
+    assert states(link) == {FoldState.ERROR: 1, FoldState.TODO: 1}
+
+
+def test_database_down_holds_everything_until_it_is_back(
+    postgres_stack: Stack, postgres: PostgresServer
+) -> None:
+    # Given a collector at work on PostgreSQL
+    stack = postgres_stack
+    stack.run("broker", "setup")
+    collector = stack.start_collector()
+    with BlockingLink(stack.broker_url, "test") as link:
+        publish(link, *folds(range(10)))
+        assert states(link) == {FoldState.TODO: 10}
+
+        # When the database goes away while results come in
+        postgres.stop()
+        try:
+            publish(link, *ends(range(10)))
+            collector.wait_for("database_away")
+            assert collector.process.poll() is None
+        finally:
+            postgres.start()
+
+        # Then nothing is lost when it is back
+        assert states(link) == {FoldState.ERROR: 10}
+    assert collector.stop() == 0
+
+
+def test_collector_stops_while_the_database_is_away(
+    postgres_stack: Stack, postgres: PostgresServer
+) -> None:
+    # Given a collector that holds a message for a database that is away
+    stack = postgres_stack
+    stack.run("broker", "setup")
+    collector = stack.start_collector()
+    with BlockingLink(stack.broker_url, "test") as link:
+        postgres.stop()
+        try:
+            publish(link, *folds([1]))
+            collector.wait_for("database_away")
+
+            # When it is asked to stop
+            code = collector.stop()
+        finally:
+            postgres.start()
+
+        # Then it does, and its successor stores the message
+        assert code == 0
+        stack.start_collector()
+        assert states(link) == {FoldState.TODO: 1}
+
+
+def test_control_stream_has_what_was_cancelled(either_stack: Stack, link: BlockingLink) -> None:
+    # Given folds on their way
+    either_stack.start_collector()
+    publish(link, *folds(range(3)))
+
+    # When some are cancelled
+    cancel = CancelMessage(submission_fold_ids=(0, 2))
+    reply = link.request(cancel, deadline=10, routing_key="cancel")
+
+    # Then it is committed when the reply comes, and the workers' stream says so
+    assert reply == Acknowledged(count=2)
+    assert states(link) == {FoldState.CANCELLED: 2, FoldState.TODO: 1}
+    wait_until(
+        lambda: either_stack.rows("SELECT count(*) FROM outbox")[0][0] == 0, what="publishing"
+    )
+    said = asyncio.run(control_messages(either_stack.broker_url))
+    assert [(type(stop), stop.submission_fold_id) for stop in said] == [
+        (RunCancelled, 0),
+        (RunCancelled, 2),
+    ]
+
+
+def folds(ids: range | list[int], submission_id: int = 1) -> Iterator[tuple[str, Envelope]]:
+    for fold_id in ids:
+        message = m.fold_message(fold_id, submission_id=submission_id)
+        yield WORK, pack(message, "folds.default", message_id=f"r{fold_id}")
+
+
+def ends(ids: range) -> Iterator[tuple[str, Envelope]]:
+    for fold_id in ids:
+        reported: tuple[Message, ...] = (
+            m.started(f"r{fold_id}", fold_id),
+            m.trained(f"r{fold_id}", fold_id),
+            m.failure(f"r{fold_id}", fold_id),
+        )
+        for event in reported:
+            yield EVENTS, pack(event, f"fold.{fold_id}")
+
+
+def publish(link: BlockingLink, *batch: tuple[str, Envelope]) -> None:
+    for _ in link.publish_many(batch, deadline=30):
+        continue
+
+
+def states(link: BlockingLink) -> dict[FoldState, int]:
+    """Counts by state, once everything published so far is stored."""
+    reply = link.request(StatusRequest(), deadline=60)
+    assert isinstance(reply, StatusReply)
+    return reply.folds
+
+
+def ended(stack: Stack) -> int:
+    try:
+        return int(stack.rows("SELECT count(*) FROM runs WHERE stored_at IS NOT NULL")[0][0])
+    except sql.exc.DBAPIError:
+        return 0  # the tables are not made yet
+
+
+async def control_messages(url: str) -> list[Any]:
+    """Everything in the control stream."""
+    said: list[Any] = []
+    async with Link(url, name="reader") as link:
+        stream = ControlStream(link)
+        await stream.catch_up(said.append, 20)
+        await stream.close()
+    return said
+
+
+def depth(link: BlockingLink, queue: str) -> int:
+    found = link.queue_depth(queue, deadline=10)
+    assert found is not None
+    return found.messages
+
+
+def fold_result() -> FoldResult:
+    return FoldResult(
+        run_id="r11",
+        generation=1,
+        submission_fold_id=11,
+        submission_id=1,
+        dataset="iris",
+        version=None,
+        state=FoldState.TESTED,
+        verdict=None,
+        valid_scores={},
+        test_scores={},
+        measurements=Measurements(),
+        stored_at=m.START,
+    )
+
+
+def refuse_submission(stack: Stack, submission_id: int) -> None:
+    """Have the database refuse every run of a submission, as a constraint would."""
+    engine = sql.create_engine(stack.database_url)
+    if engine.dialect.name == "sqlite":
+        statements = [
+            "CREATE TRIGGER refuse BEFORE INSERT ON runs "
+            f"WHEN NEW.submission_id = {submission_id} "
+            "BEGIN SELECT RAISE(ABORT, 'not this one'); END"
+        ]
+    else:
+        statements = [
+            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+            "RAISE check_violation USING MESSAGE = 'not this one'; END $$",
+            "CREATE TRIGGER refuse BEFORE INSERT ON runs FOR EACH ROW "
+            f"WHEN (NEW.submission_id = {submission_id}) EXECUTE FUNCTION refuse()",
+        ]
+    with engine.begin() as connection:
+        for statement in statements:
+            connection.execute(sql.text(statement))
+    engine.dispose()
+
+
+def test_a_heartbeat_that_no_table_holds_ends_no_collector(
+    either_stack: Stack, link: BlockingLink
+) -> None:
+    # Given a heartbeat of a worker whose name is longer than a queue's, and one that is in order
+    collector = either_stack.start_collector()
+    for name in ("w" * 300, "fine"):
+        beat = {"worker": name, "role": "folds", "pool": "default", "host": "here", "pid": 1}
+        body = json.dumps({**beat, "slots": 1, "at": "2026-11-21T12:00:00Z"}).encode()
+        envelope = Envelope(body=body, routing_key=KEY_HEARTBEAT, type=WorkerHeartbeat.TYPE)
+        publish(link, (EVENTS, envelope))
+
+    # Then the second one is written
+    wait_until(lambda: either_stack.rows("SELECT worker FROM workers"), what="a written heartbeat")
+    assert either_stack.rows("SELECT worker FROM workers") == [("fine",)]
+    assert collector.process.poll() is None

@@ -1,0 +1,1 @@
+"""What tests stand on: private servers, a line that can be cut."""

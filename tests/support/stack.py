@@ -1,0 +1,222 @@
+"""The services of datarun as processes of their own, on a test's virtual host and database."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sql
+
+from broker.private_node import NodeAddress
+from datarun import Client
+from schemas.errors import DatarunError
+from tests.support.deadline import wait_until
+from tests.support.rabbitmq import Vhost, new_vhost
+
+ROOT = Path(__file__).parents[2]
+
+
+class Service:
+    """One `datarun ...` process, whose log is in a file."""
+
+    def __init__(self, arguments: list[str], environment: dict[str, str], log: Path) -> None:
+        self.log_file = log
+        with log.open("ab") as sink:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "datarun", *arguments],
+                cwd=ROOT,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=sink,
+                stderr=sink,
+                start_new_session=True,
+            )
+
+    @property
+    def log(self) -> str:
+        return self.log_file.read_text(encoding="utf-8", errors="replace")
+
+    def wait_for(self, text: str, within: float = 60) -> None:
+        """Wait until the log says `text`."""
+
+        def said() -> bool:
+            assert self.process.poll() is None or text in self.log, f"it ended:\n{self.log}"
+            return text in self.log
+
+        wait_until(said, within=within, what=f"{text!r} in the log of {self.process.args}")
+
+    def kill(self) -> None:
+        """SIGKILL to the process itself; what it started is its own business."""
+        self.process.kill()
+        self.process.wait(30)
+
+    def stop(self) -> int:
+        """SIGTERM, then its exit code."""
+        self.process.terminate()
+        try:
+            return self.process.wait(60)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait(30)
+            raise AssertionError(f"it did not stop on SIGTERM:\n{self.log}") from None
+
+    def pause(self) -> None:
+        """SIGSTOP."""
+        self.process.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """SIGCONT."""
+        self.process.send_signal(signal.SIGCONT)
+
+
+class Stack:
+    """Collector and workers of one test; starts none by itself."""
+
+    def __init__(self, broker_url: str, database_url: str, folder: Path) -> None:
+        self.broker_url = broker_url
+        self.database_url = database_url
+        self.folder = folder
+        self.services: list[Service] = []
+
+    def run(self, *arguments: str) -> str:
+        """A command that ends, and what it printed; AssertionError when it fails."""
+        done = subprocess.run(
+            [sys.executable, "-m", "datarun", *arguments],
+            cwd=ROOT,
+            env=self.environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, f"datarun {arguments}: {done.stdout}\n{done.stderr}"
+        return done.stdout
+
+    def start(self, *arguments: str, **settings: object) -> Service:
+        """A service with these settings; not yet ready."""
+        log = self.folder / f"{'-'.join(arguments[:1])}-{len(self.services)}.log"
+        service = Service(list(arguments), self.environment(**settings), log)
+        self.services.append(service)
+        return service
+
+    def start_collector(self, **settings: object) -> Service:
+        """A collector that answers."""
+        service = self.start("collector", **settings)
+
+        def answers() -> bool:
+            assert service.process.poll() is None, f"the collector ended:\n{service.log}"
+            try:
+                with Client(self.broker_url, timeout=1) as client:
+                    client.status()
+            except DatarunError:
+                return False
+            return True
+
+        wait_until(answers, within=60, what="an answer of the collector")
+        return service
+
+    def start_worker(self, role: str = "folds", *, slots: int = 2, **settings: object) -> Service:
+        """A worker that takes work."""
+        name = f"worker-{len(self.services)}"
+        own = {"home": self.folder / name, "cache": self.folder / "cache", **settings}
+        arguments = ["worker", "--role", role]
+        if role == "folds":
+            arguments += ["--slots", str(slots)]
+        service = self.start(*arguments, **own)
+        service.wait_for("worker_ready")
+        return service
+
+    def start_all(self, *, slots: int = 2, **settings: object) -> None:
+        """Topology, collector, one worker of each role."""
+        self.run("broker", "setup")
+        self.start_collector(**settings)
+        self.start_worker("prepare", **settings)
+        self.start_worker("folds", slots=slots, **settings)
+
+    def rows(self, query: str) -> list[Any]:
+        """What the database itself says."""
+        engine = sql.create_engine(self.database_url)
+        try:
+            with engine.connect() as connection:
+                return list(connection.execute(sql.text(query)))
+        finally:
+            engine.dispose()
+
+    def client(self) -> Client:
+        """A client of this stack."""
+        return Client(self.broker_url)
+
+    def environment(self, **settings: object) -> dict[str, str]:
+        """For a datarun process of this stack."""
+        inherited = {
+            name: value for name, value in os.environ.items() if not name.startswith("DATARUN_")
+        }
+        given: dict[str, object] = {
+            "broker": self.broker_url,
+            "database": self.database_url,
+            "home": self.folder / "home",
+            "consumer_timeout_raised": "true",
+            "heartbeat_seconds": 0.5,
+            "worker_lost_after_seconds": 2,
+            "log_level": "DEBUG",
+            **settings,
+        }
+        named = {f"DATARUN_{name.upper()}": str(value) for name, value in given.items()}
+        return {
+            **inherited,
+            **named,
+            "DATARUN_SETTINGS": os.devnull,
+            "PYTHONPATH": str(ROOT),
+            "PYTHONUNBUFFERED": "1",
+        }
+
+    def close(self) -> None:
+        """Stop what was started, the workers first."""
+        for service in reversed(self.services):
+            if service.process.poll() is None:
+                service.go_on()
+                service.process.terminate()
+        for service in self.services:
+            try:
+                service.process.wait(30)
+            except subprocess.TimeoutExpired:
+                service.kill()
+
+
+@pytest.fixture
+def stack(vhost: Vhost, tmp_path: Path) -> Iterator[Stack]:
+    """A stack on SQLite."""
+    made = Stack(vhost.amqp_url, f"sqlite:///{tmp_path / 'datarun.sqlite'}", tmp_path)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def postgres_stack(vhost: Vhost, postgres_url: str, tmp_path: Path) -> Iterator[Stack]:
+    """A stack on PostgreSQL."""
+
+    made = Stack(vhost.amqp_url, postgres_url, tmp_path)
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def shared_stack(
+    rabbitmq: NodeAddress, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Stack]:
+    """A running stack with two slots for all tests of a file, which use names of their own."""
+    folder = tmp_path_factory.mktemp("stack")
+    with new_vhost(rabbitmq) as vhost:
+        made = Stack(vhost.amqp_url, f"sqlite:///{folder / 'datarun.sqlite'}", folder)
+        try:
+            made.start_all()
+            yield made
+        finally:
+            made.close()
