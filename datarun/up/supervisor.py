@@ -202,7 +202,11 @@ class Supervisor:
         )
 
     def _end(self, processes: Iterable[ServiceProcess], seconds: float, asked: int) -> None:
-        """SIGTERM, once more for each signal after the first `asked` ones, and SIGKILL at last."""
+        """SIGTERM, SIGINT for each signal after the first `asked` ones, and SIGKILL at last.
+
+        Services count both alike. A second SIGTERM while the first one is pending would be lost (man
+        7 signal), and whoever pressed Ctrl-C twice would wait out the grace after all.
+        """
         running = [process for process in processes if process.is_running]
         for process in running:
             self._say(
@@ -217,7 +221,7 @@ class Supervisor:
             elif self._asked_to_stop > asked:
                 asked = self._asked_to_stop
                 for process in running:
-                    process.signal(signal.SIGTERM)
+                    process.signal(signal.SIGINT)
             time.sleep(POLL_SECONDS)
 
     def _wait(self, seconds: float) -> None:

@@ -121,7 +121,7 @@ def test_broker_closing_all_connections_loses_no_fold_of_a_full_queue(rig: Worke
     rig.vhost.close_connections()
     rig.reconnect()
 
-    # Then each fold is tested, and nothing is left
+    # Then each fold is tested, both workers are back, and nothing is left
     wait_until(lambda: len({e.submission_fold_id for e in rig.of(FoldTested)}) == 30)
-    assert all(worker.says("reconnected") for worker in workers)
+    wait_until(lambda: all(worker.says("reconnected") for worker in workers))
     rig.wait_empty()
