@@ -19,7 +19,6 @@ CHECKS = (
     "content_type_conformance",
     "response_schema_conformance",
     "response_headers_conformance",
-    "negative_data_rejection",
     "ignored_auth",
     "unsupported_method",
     "allow_header_conformance",
