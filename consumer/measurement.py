@@ -83,6 +83,7 @@ class Meter:
         self._inherited = own.private if own else 0
         self._file = 0
         self._copied = 0
+        self._read_at = 0
         self._shares: dict[int, _OwnShare] = {}
         self._reaped_cpu = 0.0
         self._peak = 0
@@ -160,10 +161,15 @@ class Meter:
         """How many inherited pages were copied, in kB.
 
         Each copy was a page fault. As long as there were few, their number is near enough, and
-        costs nothing; to look at every page costs half a millisecond or more.
+        costs nothing; to look at every page costs two milliseconds, so that is done again only
+        after as many faults more.
         """
-        copied = faults_of(self._fold) * _PAGE - grown
+        faulted = faults_of(self._fold) * _PAGE
+        copied = faulted - grown
         if copied > _FEW:
+            if faulted - self._read_at < _FEW:
+                return
+            self._read_at = faulted
             share = share_of(self._fold)
             copied = share.alone - grown if share is not None else 0
         self._copied = max(self._copied, copied)
