@@ -161,18 +161,17 @@ class Meter:
         """How many inherited pages were copied, in kB.
 
         Each copy was a page fault. As long as there were few, their number is near enough, and
-        costs nothing; to look at every page costs two milliseconds, so that is done again only
-        after as many faults more.
+        costs nothing. To look at every page takes two milliseconds, so that is done only where the
+        fold has grown by as much again.
         """
         faulted = faults_of(self._fold) * _PAGE
-        copied = faulted - grown
-        if copied > _FEW:
-            if faulted - self._read_at < _FEW:
-                return
-            self._read_at = faulted
-            share = share_of(self._fold)
-            copied = share.alone - grown if share is not None else 0
-        self._copied = max(self._copied, copied)
+        touched = max(faulted, grown)
+        if touched <= _FEW:
+            self._copied = max(self._copied, faulted - grown)
+        elif touched - self._read_at >= _FEW:
+            self._read_at = touched
+            if (share := share_of(self._fold)) is not None:
+                self._copied = max(self._copied, share.alone - grown)
 
 
 def _still_shared(slot: Share | None) -> int:

@@ -296,6 +296,9 @@ def start_clean(
         "PYTHONDONTWRITEBYTECODE": "1",
         # The order of sets of strings is the same on every worker.
         "PYTHONHASHSEED": "0",
+        # What C code allocates comes in huge pages, where the kernel has them: a new process must
+        # fault in all its memory, which long-lived ones did long ago.
+        "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
     }
     with theirs:
         process = subprocess.Popen(
