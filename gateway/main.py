@@ -63,7 +63,7 @@ def run_gateway(settings: Settings, *, on_ready: Callable[[], None] | None = Non
     port = settings.gateway_port or DEFAULT_PORT
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     listener = _listener(settings.gateway_host, port)
-    service = Service(Database(engine), settings.pools[0], settings.private_submissions)
+    service = Service.of(Database(engine), settings)
     server = Server(
         uvicorn.Config(
             make_app(service, settings),
