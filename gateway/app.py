@@ -129,8 +129,10 @@ def _methods(request: Request) -> list[str]:
 
 
 async def _away(_: Request, error: Exception) -> JSONResponse:
+    # Where the database is, is for the log.
     logger.warning(str(error), extra={"action": "database_away"})
-    return JSONResponse({"detail": str(error)}, 503, {"Retry-After": "5"})
+    sentence = "the database is away for the moment, and nothing was changed; try again"
+    return JSONResponse({"detail": sentence}, 503, {"Retry-After": "5"})
 
 
 async def _ours(request: Request, error: Exception) -> JSONResponse:

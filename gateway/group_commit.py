@@ -36,6 +36,11 @@ class GroupCommit(Generic[Item, Outcome]):
         self._queueing = threading.Lock()
         self._writing = threading.Lock()
 
+    @property
+    def waiting(self) -> int:
+        """How many items nobody has begun to write."""
+        return len(self._queue)
+
     def run(self, item: Item) -> Outcome:
         """The outcome, once it is committed. Raises the exception that is its outcome."""
         waiting: _Waiting[Item, Outcome] = _Waiting(item)
