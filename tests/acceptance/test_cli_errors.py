@@ -157,9 +157,10 @@ def test_schema_is_one_json_document(folder: Folder) -> None:
     assert "datarun.fold.v1" in schema["messages"]
 
 
-def test_output_into_a_closed_pipe_is_no_traceback(folder: Folder) -> None:
-    # Given a reader that goes away after the first line
-    command = f"{sys.executable} -m datarun schema | head -1"
+@pytest.mark.parametrize("reader", ["head -1", "true"])
+def test_output_into_a_closed_pipe_is_no_traceback(folder: Folder, reader: str) -> None:
+    # Given a reader that goes away after the first line, or before it
+    command = f"{sys.executable} -m datarun schema | {reader}"
 
     # When the command goes on writing
     done = subprocess.run(
