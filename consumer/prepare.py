@@ -40,15 +40,14 @@ async def prepare_dataset(
     """Split the data set that `message` describes into parts.
 
     raw: folder of the uploaded files, which an organiser's `prepare_data` may write to.
-    out: empty folder for the parts. Raises PrepareFailed. When it is cancelled, everything that
-    was started is dead before the CancelledError leaves.
+    out: empty folder for the parts; what else the organiser's code leaves is in its parent. Raises
+    PrepareFailed. When it is cancelled, everything that was started is dead before the
+    CancelledError leaves.
     """
-    with (
-        tempfile.TemporaryDirectory(prefix="prepare-", dir=out.parent) as folder,
-        ExitStack() as held,
-    ):
-        task = _task(message, raw.resolve(), out.resolve(), Path(folder).resolve() / "home")
-        link = held.enter_context(_supervisor(Path(folder), task.threads))
+    folder = Path(tempfile.mkdtemp(prefix="prepare-", dir=out.parent.resolve()))
+    with ExitStack() as held:
+        task = _task(message, raw.resolve(), out.resolve(), folder / "home")
+        link = held.enter_context(_supervisor(folder, task.threads))
         stdout, stderr = (held.enter_context(CapturedStream()) for _ in range(2))
         ours, theirs = (held.enter_context(end) for end in socket.socketpair())
         ours.setblocking(False)
