@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,9 @@ class ZygoteError(DatarunError):
 @dataclass(frozen=True)
 class SlotReport:
     """A fold has ended, and nothing that it started is alive."""
+
+    begun: bool
+    """Whether the fold's process had its job before it died."""
 
     status: int
     """Wait status of the fold's own process."""
@@ -53,12 +57,17 @@ class SlotLost(Exception):
     """The slot's process is dead, and whatever its fold had started."""
 
 
+OnLeft = Callable[[Path], None]
+"""Called with the folder of a fold that has left more than its slot has time to remove."""
+
+
 class SlotLink:
     """One slot's process; runs one fold at a time."""
 
-    def __init__(self, control: socket.socket, pid: int) -> None:
+    def __init__(self, control: socket.socket, pid: int, on_left: OnLeft | None = None) -> None:
         self._loop = asyncio.get_running_loop()
         self._control = control
+        self._on_left = on_left
         self._pidfd = os.pidfd_open(pid)
         self._ended: asyncio.Future[SlotReport] | None = None
         self._mark: asyncio.Future[Mark | None] | None = None
@@ -80,6 +89,8 @@ class SlotLink:
         self._killing = False
         try:
             packets.send(self._control, order, descriptors)
+            # Another fold's code may have stopped it while it was idle.
+            signal.pidfd_send_signal(self._pidfd, signal.SIGCONT)
         except OSError:
             self.lost = True
             raise
@@ -156,6 +167,9 @@ class SlotLink:
             if not self._killing:
                 self._calm()
             self._answer_mark(Mark(**packet["mark"]))
+        elif "left" in packet:
+            if self._on_left is not None:
+                self._on_left(Path(packet["left"]))
         elif self._ended is not None and not self._ended.done():
             self._calm()
             self._answer_mark(None)
@@ -208,7 +222,7 @@ class ZygoteLink:
             raise
         return link
 
-    async def new_slot(self, number: int) -> SlotLink:
+    async def new_slot(self, number: int, on_left: OnLeft) -> SlotLink:
         """Fork the process of slot `number`. Raises ZygoteError."""
         ours, theirs = packets.socket_pair()
         ours.setblocking(False)
@@ -219,7 +233,7 @@ class ZygoteLink:
             with theirs:
                 packets.send(self._control, {"slot": number}, (theirs.fileno(),))
             pid = await asyncio.wait_for(self._started[number], START_SECONDS)
-            slot = SlotLink(ours, pid)
+            slot = SlotLink(ours, pid, on_left)
         except (OSError, TimeoutError, SlotLost) as error:
             ours.close()
             raise ZygoteError(f"slot {number} could not be started") from error

@@ -268,12 +268,9 @@ def test_idle_processes_that_were_killed_come_back(iris: Dataset, tmp_path: Path
     # Given a warm executor of its own
     folds = Folds(tmp_path / "scratch", slots=1)
     try:
-        (zygote,) = [
-            process
-            for process in psutil.Process().children()
-            if process.cwd() == str(folds.scratch)
-        ]
-        (slot,) = zygote.children()
+        slot = psutil.Process(folds.slot_pid())
+        zygote = slot.parent()
+        assert zygote is not None
         (ahead,) = wait_until(slot.children, what="a process forked ahead of its fold")
 
         # When the process that waits for a fold, then its slot, then its zygote are killed
@@ -286,6 +283,42 @@ def test_idle_processes_that_were_killed_come_back(iris: Dataset, tmp_path: Path
         assert folds.run(iris, DUMMY).state is FoldState.TESTED
     finally:
         folds.close()
+
+
+def test_idle_processes_that_were_stopped_go_on(iris: Dataset, tmp_path: Path) -> None:
+    # Given a warm executor of its own, whose processes somebody stops
+    folds = Folds(tmp_path / "scratch", slots=1)
+    try:
+        for is_slot in (True, False):
+            slot = psutil.Process(folds.slot_pid())
+            (ahead,) = wait_until(slot.children, what="a process forked ahead of its fold")
+            (slot if is_slot else ahead).suspend()
+
+            # When the next fold may take minutes
+            outcome = folds.begin(iris, DUMMY, wall=600).outcome(20)
+
+            # Then it runs at once
+            assert outcome.state is FoldState.TESTED, outcome
+    finally:
+        folds.close()
+
+
+def test_a_process_that_dies_with_its_order_unread_is_nobodys_fault(
+    folds: Folds, iris: Dataset
+) -> None:
+    # Given a process forked ahead of its fold, which is stopped, so that it reads nothing
+    slot = psutil.Process(folds.slot_pid())
+    (ahead,) = wait_until(slot.children, what="a process forked ahead of its fold")
+
+    # When it is killed between its order and its first step
+    for _ in range(20):
+        ahead.suspend()
+        running = folds.begin(iris, DUMMY)
+        ahead.kill()
+
+        # Then the fold is begun again
+        assert running.outcome(30).state is FoldState.TESTED
+        (ahead,) = wait_until(slot.children, what="the next one")
 
 
 WORKER = """

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import psutil
 import pytest
 from sklearn.datasets import load_iris
 
@@ -152,6 +153,15 @@ class Folds:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(10)
         self._loop.close()
+
+    def slot_pid(self) -> int:
+        """Of the one slot's process, or of the slot that was started first."""
+        (zygote,) = [
+            process
+            for process in psutil.Process().children()
+            if process.cwd() == str(self.scratch.resolve())
+        ]
+        return min(child.pid for child in zygote.children())
 
     def begin(
         self,
