@@ -45,7 +45,7 @@ def scratch_folder(parent: Path, worker: str) -> Iterator[Path]:
 def remove_tree(folder: Path, within: float = math.inf) -> bool:
     """Remove a fold's files, also where its code took away the permission to, or its own folder.
 
-    Returns whether nothing is left after `within` seconds. OSError when something cannot be removed.
+    Returns whether nothing is left after `within` seconds. OSError when something has to stay.
     """
     deadline = time.monotonic() + within
     return all(time.monotonic() < deadline for _ in _removed(folder))

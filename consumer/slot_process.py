@@ -105,7 +105,7 @@ def serve(control: socket.socket, become: Become) -> NoReturn:
 
 
 def _remove_files(control: socket.socket, folder: str) -> None:
-    """Of the fold that has ended. A slot is there for the next one soon: the worker does the rest."""
+    """Of the fold that has ended; what takes long is left to the worker, for the next one waits."""
     # What cannot be removed goes with the worker's own folder; a worker that is gone needs no word.
     with contextlib.suppress(OSError):
         if not remove_tree(Path(folder), within=_REMOVING_SECONDS):
@@ -119,9 +119,7 @@ def _next_order(control: socket.socket) -> tuple[packets.Packet, list[int]]:
         os._exit(0)
 
 
-def _run(
-    control: socket.socket, limits: SlotLimits, ahead: _Ahead, descriptors: list[int]
-) -> None:
+def _run(control: socket.socket, limits: SlotLimits, ahead: _Ahead, descriptors: list[int]) -> None:
     slot = os.getpid()
     fold = ahead.start(descriptors)
     meter = Meter(slot, fold)
