@@ -11,7 +11,8 @@ from consumer import fold_verdicts as verdicts
 from consumer.fold_run import FoldRun, OnPhase
 from consumer.jobs import FoldJob, FoldOutcome
 from consumer.scratch import remove_tree
-from consumer.zygote_link import SlotLink, ZygoteError, ZygoteLink
+from consumer.slot_link import SlotLink
+from consumer.zygote_link import ZygoteError, ZygoteLink
 from schemas.errors import ConfigurationError
 from schemas.events import Measurements
 from schemas.states import FoldState, Isolation

@@ -29,7 +29,7 @@ from consumer.frames import (
 from consumer.job_frame import job_frame, job_size, x_paths
 from consumer.jobs import FoldJob, FoldOutcome
 from consumer.phase_clock import PhaseClock
-from consumer.zygote_link import SlotLink, SlotReport
+from consumer.slot_link import SlotLink, SlotReport
 from schemas.datasets import Custom
 from schemas.events import Measurements
 from schemas.states import FoldState, Phase

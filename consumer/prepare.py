@@ -21,8 +21,9 @@ from consumer.fold_verdicts import death_sentence, of_limit
 from consumer.frames import HEADER, FrameError, FrameKind, read_exactly, read_header
 from consumer.jobs import PreparedData, PreparedPart, PrepareFailed, part_filename
 from consumer.parts import map_npy
+from consumer.slot_link import SlotLink, SlotReport
 from consumer.split_task import CLASSES_FILE, SplitReport, SplitTask
-from consumer.zygote_link import SlotLink, SlotReport, start_clean
+from consumer.zygote_link import start_clean
 from schemas.datasets import HoldOut, workflow_elements
 from schemas.messages import DataMessage
 from schemas.states import Culprit, FailureKind, Phase
