@@ -77,6 +77,10 @@ class FoldExecutor:
         refused = verdicts.refused(job)
         if refused is not None:
             return _ended(refused)
+        reason = (
+            f"crashed: the fold was killed {_STARTS} times before any of its code ran; "
+            "the machine may be out of memory"
+        )
         for _ in range(_STARTS):
             # No fold can guess where the next one will be, and put something there.
             folder = self._scratch / f"fold-{secrets.token_hex(16)}"
@@ -84,8 +88,8 @@ class FoldExecutor:
             try:
                 link = await self._slot(slot)
                 return await FoldRun(link, job, on_phase).run(folder, self._threads)
-            except ZygoteError as error:
-                return _ended(verdicts.infrastructure(str(error)))
+            except ZygoteError as error:  # killed while it warmed up, perhaps
+                reason = str(error)
             except OSError:  # the fold's process is dead, or its slot's: begin again
                 continue
             finally:
@@ -93,8 +97,7 @@ class FoldExecutor:
                     self._remove(folder)
                 else:
                     self._folders[slot] = folder
-        what = f"crashed: the fold was killed {_STARTS} times before any of its code ran"
-        return _ended(verdicts.infrastructure(f"{what}; the machine may be out of memory"))
+        return _ended(verdicts.infrastructure(reason))
 
     async def _slot(self, number: int) -> SlotLink:
         async with self._starting:

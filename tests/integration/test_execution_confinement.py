@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import subprocess
@@ -281,6 +282,32 @@ def test_idle_processes_that_were_killed_come_back(iris: Dataset, tmp_path: Path
         assert folds.run(iris, DUMMY).state is FoldState.TESTED
         zygote.kill()
         assert folds.run(iris, DUMMY).state is FoldState.TESTED
+    finally:
+        folds.close()
+
+
+def test_a_zygote_killed_while_it_warms_up_is_started_again(iris: Dataset, tmp_path: Path) -> None:
+    # Given a fold for which a new zygote is started
+    folds = Folds(tmp_path / "scratch", slots=1)
+    try:
+        former = folds.zygote()
+        os.kill(folds.slot_pid(), signal.SIGKILL)
+        former.kill()
+        running = folds.begin(iris, DUMMY)
+
+        # When that one is killed too, before it is warm
+        def next_one() -> psutil.Process | None:
+            with contextlib.suppress(ValueError, psutil.NoSuchProcess):
+                found = folds.zygote()
+                return found if found.pid != former.pid else None
+            return None
+
+        second = wait_until(next_one, every=0.01, what="the next zygote")
+        assert second is not None
+        second.kill()
+
+        # Then the fold runs all the same
+        assert running.outcome().state is FoldState.TESTED
     finally:
         folds.close()
 

@@ -154,14 +154,19 @@ class Folds:
         self._thread.join(10)
         self._loop.close()
 
-    def slot_pid(self) -> int:
-        """Of the one slot's process, or of the slot that was started first."""
-        (zygote,) = [
+    def zygote(self) -> psutil.Process:
+        """The process that slots are forked from."""
+        (found,) = [
             process
             for process in psutil.Process().children()
-            if process.cwd() == str(self.scratch.resolve())
+            if process.status() != psutil.STATUS_ZOMBIE
+            and process.cwd() == str(self.scratch.resolve())
         ]
-        return min(child.pid for child in zygote.children())
+        return found
+
+    def slot_pid(self) -> int:
+        """Of the one slot's process, or of the slot that was started first."""
+        return min(child.pid for child in self.zygote().children())
 
     def begin(
         self,
