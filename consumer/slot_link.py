@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
@@ -116,12 +117,14 @@ class SlotLink:
             raise cancelled
 
     def close(self) -> None:
-        """The slot kills what it runs and leaves."""
+        """The slot kills what it runs and leaves, also when somebody has stopped it."""
         if not self._closed:
             self._closed = True
             self._loop.remove_reader(self._control)
             self._control.close()
             self._lose()
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._pidfd, signal.SIGCONT)
             os.close(self._pidfd)
 
     def buried(self) -> None:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from consumer import packets
-from consumer.linux import adopt_orphans
+from consumer.linux import adopt_orphans, signal_when_parent_dies
 from consumer.measurement import Meter, Usage
 from consumer.process_tree import kill_descendants
 from consumer.scratch import remove_tree
@@ -93,6 +93,8 @@ class _Ahead:
 def serve(control: socket.socket, become: Become) -> NoReturn:
     """Run folds as ordered, until the worker is gone."""
     adopt_orphans()
+    # A fold's code may have stopped it: then it would not notice that the worker is gone, too.
+    signal_when_parent_dies(signal.SIGCONT)
     while True:
         ahead = _Ahead(become)
         packet, descriptors = _next_order(control)

@@ -312,6 +312,26 @@ def test_a_zygote_killed_while_it_warms_up_is_started_again(iris: Dataset, tmp_p
         folds.close()
 
 
+def test_a_stopped_slot_does_not_outlive_its_zygote(iris: Dataset, tmp_path: Path) -> None:
+    # Given a fold whose slot is stopped
+    folds = Folds(tmp_path / "scratch", slots=1)
+    try:
+        running = folds.begin(iris, sleeping(tmp_path / "pid"), wall=600)
+        child = written_pid(tmp_path / "pid")
+        slot = psutil.Process(folds.slot_pid())
+        slot.suspend()
+
+        # When the zygote is killed, and the worker ends
+        folds.zygote().kill()
+        folds.wait(folds.executor.close())
+        assert running.outcome().verdict is not None
+    finally:
+        folds.close()
+
+    # Then nothing of it is left
+    wait_until(lambda: not alive(slot.pid) and not alive(child), what="the end of the slot")
+
+
 def test_idle_processes_that_were_stopped_go_on(iris: Dataset, tmp_path: Path) -> None:
     # Given a warm executor of its own, whose processes somebody stops
     folds = Folds(tmp_path / "scratch", slots=1)
@@ -358,7 +378,8 @@ folds.begin(make_iris(folder / "iris"), sys.argv[2]).outcome(600)
 """
 
 
-def test_zygote_and_folds_die_with_their_worker(tmp_path: Path) -> None:
+@pytest.mark.parametrize("are_stopped", [False, True], ids=["", "stopped"])
+def test_zygote_and_folds_die_with_their_worker(tmp_path: Path, are_stopped: bool) -> None:
     # Given a process that runs a fold which sleeps
     pid_file = tmp_path / "pid"
     worker = subprocess.Popen(
@@ -369,7 +390,10 @@ def test_zygote_and_folds_die_with_their_worker(tmp_path: Path) -> None:
     below = [process.pid for process in psutil.Process(worker.pid).children(recursive=True)]
     assert child in below
 
-    # When it is killed without warning
+    # When it is killed without warning, zygote and slot being stopped or not
+    if are_stopped:
+        for ancestor in psutil.Process(child).parents()[1:3]:
+            ancestor.suspend()
     worker.kill()
     worker.wait()
 
