@@ -108,13 +108,16 @@ def test_cpu_time_counts_children_and_no_sleep(folds: Folds, iris: Dataset) -> N
     # Given a fold that sleeps, and has children compute that it waits for, or not
     computes = (
         "busy = [sys.executable, 'busy.py']\n"
-        "        subprocess.run(busy, check=True)\n"
-        "        self.left = subprocess.Popen(busy)\n"
-        "        time.sleep(0.7)"
+        "        subprocess.run([*busy, 'first'], check=True)\n"
+        "        self.left = subprocess.Popen([*busy, 'second'])\n"
+        "        time.sleep(0.7)\n"
+        "        while not os.path.exists('second'): time.sleep(0.01)"
     )
     files = {
         "classifier.py": classifier(fit=computes),
-        "busy.py": "import time\nwhile time.process_time() < 0.2: pass",
+        "busy.py": "import sys, time\n"
+        "while time.process_time() < 0.2: pass\n"
+        "open(sys.argv[1], 'w')",
     }
 
     # When it has run
