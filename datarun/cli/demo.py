@@ -65,12 +65,11 @@ def demo(
             tell(notice)
 
     try:
-        with temporary_stack(settings, home, listen) as place:
-            try:
-                with Client(broker_of(place)) as client:
-                    rows = _run(client, say, quiet=json)
-            finally:
-                say("stopping ...")
+        with (
+            temporary_stack(settings, home, listen) as place,
+            Client(broker_of(place)) as client,
+        ):
+            rows = _run(client, say, quiet=json)
     finally:  # after Ctrl-C, too
         say(f"nothing is left running; that took {time.monotonic() - began:.0f} s")
     if json:
