@@ -35,7 +35,10 @@ def test_command_without_any_stack_says_how_to_get_one(
     # Then one sentence says what to do, without a traceback
     assert done.returncode == 1
     assert done.stdout == ""
-    assert done.stderr.startswith("Error: no RabbitMQ is configured: start one with `datarun up`")
+    assert done.stderr.startswith(
+        "Error: no RabbitMQ is configured: start a stack in this folder with `datarun up`"
+    )
+    assert "set DATARUN_BROKER=amqp://" in done.stderr
     assert "Traceback" not in done.stderr
 
     # And a program is told the same
