@@ -138,7 +138,11 @@ def test_tables_name_the_scorer_within_80_columns(iris: Folder) -> None:
     submitted = iris.succeed("submit", "dummy", "--dataset", "iris", "--cv", "10", "--wait")
     new = iris.succeed("results", "new")
 
-    # Then the columns of scores say which score it is
+    # Then the columns of the table say what they are of
+    assert submitted.splitlines()[0].split()[-2:] == ["train,", "peak"]
+    assert submitted.splitlines()[1].split()[-3:] == ["all", "folds", "memory"]
+
+    # And those of scores, which score it is
     for table in (submitted, new):
         above, below = table.splitlines()[:2]
         assert "valid" in above
