@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from datarun.cli import broker, data, demo, folds, results, services, stack, status, submit
+from datarun.cli.arguments import as_typed
 from datarun.cli.console import print_json, stderr
 from schemas.errors import DatarunError
 
@@ -80,7 +81,7 @@ def main() -> None:
         if sys.__stdout__ is not None:
             sys.__stdout__.flush()
     except (DatarunError, TimeoutError) as error:
-        sentences = [str(error), *getattr(error, "__notes__", ())]
+        sentences = [as_typed(str(error)), *getattr(error, "__notes__", ())]
         status = _fail("; ".join(sentences), 1, wants_json)
     except typer.TyperException as error:
         status = _fail(error.format_message(), error.exit_code, wants_json)

@@ -67,7 +67,7 @@ def test_broker_that_does_not_answer_is_named_without_its_password(folder: Folde
         (("up", "--nonsense"), "No such option"),
         (("submit", "here"), "Missing option '--dataset'"),
         (("folds", "show", "eleven"), "should be a valid integer"),
-        (("data", "publish", "a", "a.csv", "--held-out-test", "2"), "held_out_test"),
+        (("data", "publish", "a", "a.csv", "--held-out-test", "2"), "--held-out-test: 2"),
         (("up", "--slots", "0"), "should be greater than or equal to 1"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",

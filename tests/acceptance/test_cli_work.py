@@ -43,6 +43,7 @@ def iris(running: Folder) -> Folder:
     running.submission("dummy", {"classifier.py": DUMMY})
     running.submission("broken", {"classifier.py": BROKEN})
     running.submission("sleepy", {"classifier.py": SLEEPY})
+    running.submission("empty", {".hidden": ""})
     return running
 
 
@@ -230,6 +231,16 @@ def test_fold_that_waits_for_an_unknown_data_set_says_so(iris: Folder) -> None:
         (("results", "ack", "999999"), "there is no result of fold 999999"),
         (("data", "publish", "x y", "iris.csv", "--target", "species"), "name"),
         (("data", "publish", "ghost", "ghost.csv", "--target", "a"), "no such file"),
+        (("data", "publish", "a", "iris.csv"), "Error: --target: a data set with a held-out"),
+        (
+            ("data", "publish", "b", "iris.csv", "--target", "species", "--workflow", "clasifier"),
+            "Error: --workflow: 'clasifier' is no standard workflow",
+        ),
+        (("submit", "empty", "--dataset", "iris"), "Error: no file is in the folder empty"),
+        (
+            ("submit", "dummy", "--dataset", "iris", "--wall-seconds", "-1"),
+            "Error: --wall-seconds: ",
+        ),
     ],
     ids=lambda value: " ".join(value[:2]) if isinstance(value, tuple) else "",
 )
