@@ -141,7 +141,7 @@ def test_every_command_explains_itself(folder: Folder) -> None:
     # Given every command there is
     commands = [
         *("demo", "up", "down", "status", "submit", "worker", "collector", "schema"),
-        *("data publish", "data list", "data show", "folds list", "folds show"),
+        *("data publish", "data list", "data show", "folds list", "folds show", "folds cancel"),
         *("results new", "results ack", "broker setup"),
     ]
     for command in commands:
@@ -151,6 +151,16 @@ def test_every_command_explains_itself(folder: Folder) -> None:
         # Then it is there, and --json with it
         assert f"datarun {command}" in text
         assert "--json" in text
+
+
+@pytest.mark.parametrize("command", ["worker", "demo", "up", "collector"])
+def test_help_breaks_no_line_before_it_is_full(folder: Folder, command: str) -> None:
+    # When help is shown in a terminal of 100 columns
+    text = folder.succeed(command, "--help", COLUMNS="100").partition("Options")[0]
+
+    # Then each line ends where a sentence does
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    assert [line for line in lines if not line.endswith((".", "[OPTIONS]", "─"))] == []
 
 
 def test_schema_is_one_json_document(folder: Folder) -> None:

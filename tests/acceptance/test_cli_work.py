@@ -258,13 +258,16 @@ def test_what_does_not_exist_is_named(
 
 
 def test_status_counts_folds_by_state(iris: Folder) -> None:
-    # Given folds that have ended
+    # Given folds that have ended, and one cancelled in vain
     iris.json("submit", "dummy", "--dataset", "iris", "--cv", "2", "--wait")
+    with Client(iris.connection()["broker"]) as client:
+        assert client.cancel([424_242]) == 0
 
     # When the status is shown
     text = iris.succeed("status")
 
-    # Then they are counted, and the queues are empty
+    # Then they are counted, it says what it ignored, and the queues are empty
     assert "TESTED" in text
+    assert "(of unknown, cancelled, superseded or repeated runs, or malformed)" in text
     assert iris.json("status")["folds"]["TESTED"] >= 2
     assert iris.json("status")["queues"]["datarun.folds.default"]["messages"] == 0
