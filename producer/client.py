@@ -312,6 +312,20 @@ class Client:
         )
         return self._collector.folds(request, limit)
 
+    def last_folds(
+        self,
+        most: int,
+        *,
+        submission_id: int | None = None,
+        dataset: str | None = None,
+        state: FoldState | None = None,
+    ) -> tuple[list[FoldSummary], int]:
+        """The `most` folds with the greatest ids, in the order of their ids; how many there are."""
+        request = built(
+            FoldsRequest, submission_id=submission_id, dataset=dataset, state=state, limit=1000
+        )
+        return self._collector.last_folds(request, most)
+
     def status(self) -> StatusReply:
         """Folds and data sets by state, and the workers that are alive."""
         return self._collector.status()
