@@ -253,11 +253,13 @@ class Client:
         """Publish the `cv` folds of a submission's cross-validation, without waiting for them.
 
         The collector allots unused ids and cuts the folds: shuffled with `random_state`, and
-        stratified when the data set has classes. Raises RequestError when the data set is not
-        ready, and what `publish_fold` raises.
+        stratified when the data set has classes. Warns (UserWarning) of a file such as
+        `calibrator.py` when the workflow has no such element. Raises RequestError when the data
+        set is not ready, and what `publish_fold` raises.
         """
         encoded = submission_files(files)
         cut = self._collector.cut_folds(str(dataset), cv, random_state)
+        self._folds.warn_of_unused(cut.dataset, encoded, stacklevel=2)
         rows = np.arange(cut.n_train)
         self.publish_folds(
             {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -67,16 +68,21 @@ def submit(
     from datarun.cli.submission_table import document, print_rows
 
     with connected() as client:
-        submission = client.submit(
-            folder,
-            dataset,
-            cv=cv,
-            priority=priority,
-            random_state=random_state,
-            pool=pool,
-            limits={"wall_seconds": wall_seconds, "memory_bytes": memory_bytes},
-        )
+        with warnings.catch_warnings(record=True) as warned:
+            warnings.simplefilter("always", UserWarning)
+            submission = client.submit(
+                folder,
+                dataset,
+                cv=cv,
+                priority=priority,
+                random_state=random_state,
+                pool=pool,
+                limits={"wall_seconds": wall_seconds, "memory_bytes": memory_bytes},
+            )
+        warned_of = [str(warning.message) for warning in warned]
         if not json:
+            for sentence in warned_of:
+                stderr().print(f"Warning: {sentence}", style="yellow", markup=False)
             # Of a command that waits, the table is the result.
             (stderr() if wait else stdout()).print(
                 f"submission {submission.submission_id} on {submission.dataset}: "
@@ -91,6 +97,7 @@ def submit(
             "submission_id": submission.submission_id,
             "dataset": submission.dataset,
             "submission_fold_ids": list(submission.fold_ids),
+            "warnings": warned_of,
         }
         print_json(published | document(line) if line else published)
     elif line:

@@ -255,6 +255,23 @@ def test_last_folds_are_listed_and_all_are_counted(iris: Folder) -> None:
     assert f"These are the last 2 of {len(everything)}: see --limit." in text
 
 
+def test_file_that_the_workflow_does_not_use_is_said(iris: Folder) -> None:
+    # Given a submission with a calibrator, for a workflow without one
+    iris.submission("more", {"classifier.py": DUMMY, "calibrator.py": DUMMY, "notes.txt": "!"})
+    arguments = ("submit", "more", "--dataset", "iris", "--cv", "2", "--wait")
+
+    # When it is submitted
+    done = iris.run(*arguments)
+    document = iris.json(*arguments)
+
+    # Then it runs, and what is not used is said in a line
+    assert done.returncode == 0
+    first = done.stderr.splitlines()[0]
+    assert first.startswith("Warning: calibrator.py: not an element of the workflow of iris@")
+    assert document["tested"] == 2
+    assert [f"Warning: {sentence}" for sentence in document["warnings"]] == [first]
+
+
 def test_submission_is_held_to_the_limits_it_was_submitted_with(iris: Folder) -> None:
     # When a submission that sleeps is given two seconds
     done = iris.run(
