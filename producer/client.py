@@ -253,11 +253,13 @@ class Client:
         """Publish the `cv` folds of a submission's cross-validation, without waiting for them.
 
         The collector allots unused ids and cuts the folds: shuffled with `random_state`, and
-        stratified when the data set has classes. Raises RequestError when the data set is not
-        ready, and what `publish_fold` raises.
+        stratified when the data set has classes. Warns (UserWarning) of a file such as
+        `calibrator.py` when the workflow has no such element. Raises RequestError when the data
+        set is not ready, and what `publish_fold` raises.
         """
         encoded = submission_files(files)
         cut = self._collector.cut_folds(str(dataset), cv, random_state)
+        self._folds.warn_of_unused(cut.dataset, encoded, stacklevel=2)
         rows = np.arange(cut.n_train)
         self.publish_folds(
             {
@@ -311,6 +313,20 @@ class Client:
             limit=1000,
         )
         return self._collector.folds(request, limit)
+
+    def last_folds(
+        self,
+        most: int,
+        *,
+        submission_id: int | None = None,
+        dataset: str | None = None,
+        state: FoldState | None = None,
+    ) -> tuple[list[FoldSummary], int]:
+        """The `most` folds with the greatest ids, in the order of their ids; how many there are."""
+        request = built(
+            FoldsRequest, submission_id=submission_id, dataset=dataset, state=state, limit=1000
+        )
+        return self._collector.last_folds(request, most)
 
     def status(self) -> StatusReply:
         """Folds and data sets by state, and the workers that are alive."""

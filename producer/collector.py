@@ -107,6 +107,17 @@ class Collector:
                 return
             request = request.model_copy(update={"after": reply.folds[-1].submission_fold_id})
 
+    def last_folds(self, request: FoldsRequest, most: int) -> tuple[list[FoldSummary], int]:
+        """The `most` folds with the greatest ids, in the order of their ids; and how many match."""
+        page = request.model_copy(update={"last": most, "limit": min(most, request.limit)})
+        reply = self._ask(page, FoldsReply)
+        found = list(reply.folds)
+        if reply.more and len(found) < most:
+            after = found[-1].submission_fold_id
+            rest = request.model_copy(update={"after": after})
+            found += self.folds(rest, most - len(found))
+        return found, reply.count or 0
+
     def cut_folds(self, dataset: str, cv: int, random_state: int) -> CrossValidateReply:
         """Unused ids and the rows of each fold."""
         request = built(CrossValidateRequest, dataset=dataset, cv=cv, random_state=random_state)

@@ -62,7 +62,7 @@ def named_files(files: FilesArgument) -> tuple[NamedFile, ...]:
             raise FileError(f"two files are named {file.name!r}: names must differ without folders")
         names.add(file.name)
     if not found:
-        raise FileError("files: no file is named, or the folder has none")
+        raise FileError("files: no file is named")
     return tuple(found)
 
 
@@ -107,6 +107,8 @@ def _from_path(path: Path) -> list[NamedFile]:
                         f"{entry} is a sub-folder: files travel without folders. Move its files "
                         f"to {path}, or name the files one by one"
                     )
+            if not entries:
+                raise FileError(f"no file is in the folder {path}, beside hidden ones and backups")
             return [_from_file(entry) for entry in entries]
         return [_from_file(path)]
     except PermissionError as error:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, SupportsIndex
 
@@ -15,9 +16,10 @@ from broker.blocking import BlockingLink
 from producer.arguments import built, limits, row_indices, whole_number
 from producer.collector import Collector
 from producer.files import FilesArgument, submission_files
-from schemas.datasets import DatasetReference
+from schemas.datasets import STANDARD_WORKFLOWS, DatasetReference, HoldOut, workflow_elements
 from schemas.errors import CollectorUnreachable, MessageError, TopologyError
 from schemas.messages import FoldMessage, row_numbers
+from schemas.requests import DatasetRecord
 from schemas.states import DatasetState
 from schemas.topology import folds_queue
 
@@ -59,6 +61,8 @@ class _Known:
     reference: str
     n_train: int | None
     until: float
+    unused: frozenset[str] = frozenset()
+    """Files of elements that standard workflows have, but this one has not."""
 
 
 class FoldMessages:
@@ -77,6 +81,17 @@ class FoldMessages:
         known = _Known(dataset.reference, dataset.n_train, time.monotonic() + REMEMBER_SECONDS)
         with self._lock:
             self._known[dataset.name] = known
+
+    def warn_of_unused(self, reference: str, files: Iterable[str], *, stacklevel: int) -> None:
+        """UserWarning of files that are named as elements which the data set does not use."""
+        unused = sorted(self._dataset(reference).unused.intersection(files))
+        if unused:
+            warnings.warn(
+                f"{', '.join(unused)}: not an element of the workflow of {reference}, so it is "
+                "not used, unless another file imports it",
+                UserWarning,
+                stacklevel=stacklevel + 1,
+            )
 
     def build(self, fold: FoldMessage | Mapping[str, Any]) -> FoldMessage:
         """The message to publish.
@@ -120,7 +135,8 @@ class FoldMessages:
         version = reference.version or ready[0].version
         pinned = DatasetReference(reference.name, version)
         # A version never changes; a name's newest one does.
-        return _Known(str(pinned), ready[0].n_train, float("inf") if reference.version else soon)
+        until = float("inf") if reference.version else soon
+        return _Known(str(pinned), ready[0].n_train, until, _unused(ready[0]))
 
     def _check_pool(self, pool: str) -> None:
         # A pool without a queue is not returned by the broker: the collector's binding takes it.
@@ -134,6 +150,14 @@ class FoldMessages:
             )
         with self._lock:
             self._pools.add(pool)
+
+
+def _unused(record: DatasetRecord) -> frozenset[str]:
+    if record.manifest is None or not isinstance(record.manifest.split, HoldOut):
+        return frozenset()  # custom code may use any file
+    used = workflow_elements(record.workflow_elements)
+    known = {element for workflow in STANDARD_WORKFLOWS for element in workflow}
+    return frozenset(f"{element}.py" for element in known.difference(used))
 
 
 def _message(

@@ -137,7 +137,7 @@ class DataMessage(Message):
                 if len(names) > 1:
                     raise MessageError(
                         f"files: a held-out split takes one CSV file, not {len(names)}; "
-                        "several files need split=Custom(...) with a python file"
+                        "several files need a custom split, with a python file"
                     )
             case Custom(file=file):
                 if file not in names:

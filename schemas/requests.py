@@ -155,6 +155,9 @@ class FoldsRequest(Message):
     after: Annotated[int, Field(ge=-1, le=MAX_ID)] = -1
     """Only ids greater than this."""
 
+    last: Annotated[int, Field(ge=1, le=MAX_ID)] | None = None
+    """Begin so many folds before the end; not heeded with `submission_fold_ids`."""
+
     limit: Annotated[int, Field(ge=1, le=1000)] = 100
 
 
@@ -166,6 +169,8 @@ class FoldSummary(Frozen):
     dataset: str
     state: FoldState
     new: bool
+    """It has ended, and nobody has acknowledged its result."""
+
     priority: Priority
     pool: str
     run_id: str
@@ -184,6 +189,8 @@ class FoldsReply(Message):
 
     folds: tuple[FoldSummary, ...]
     more: bool
+    count: int | None = None
+    """On a page that was asked for with `last`: how many there are in all."""
 
 
 class StatusRequest(Message):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -26,6 +27,9 @@ from schemas.topology import QueueType
 HOME_NAME = ".datarun"
 CONNECTION_FILE = "connection.toml"
 """Written by `datarun up`, mode 0600: broker, database, gateway and how to reach them."""
+
+LOCK_FILE = "up.lock"
+"""In the home of every stack that was ever started; locked while it runs."""
 
 SETTINGS_FILE = "datarun.toml"
 
@@ -172,6 +176,25 @@ def find_home(start: Path | None = None) -> Path | None:
     return None
 
 
+def _how_to_get_a_broker() -> str:
+    """For whoever stands where no connection file is found."""
+    here = Path.cwd()
+    if "DATARUN_HOME" in os.environ:
+        homes = [Path(os.environ["DATARUN_HOME"]).expanduser().absolute()]
+    else:
+        homes = [folder / HOME_NAME for folder in (here, *here.parents)]
+    for home in homes:
+        if os.path.isfile(home / LOCK_FILE):
+            nearest = home.parent == here or len(homes) == 1
+            command = "datarun up" if nearest else f"datarun up --home {shlex.quote(str(home))}"
+            return f"the stack of {home} is not running; `{command}` starts it"
+    return (
+        "no RabbitMQ is configured: start a stack in this folder with `datarun up`, go to the "
+        f"folder of one that runs (the one that has {HOME_NAME}/ in it, or any below), or set "
+        "DATARUN_BROKER=amqp://user:password@host/vhost"
+    )
+
+
 def read_connection(home: Path) -> dict[str, Any]:
     """The connection file of `home`. Raises ConfigurationError when it cannot be read."""
     path = home / CONNECTION_FILE
@@ -194,10 +217,7 @@ def broker_url(url: str | None = None) -> str:
             raise ConfigurationError(f"broker in {home}/{CONNECTION_FILE} is not a URL")
         url = found
     if url is None:
-        raise ConfigurationError(
-            "no RabbitMQ is configured: start one with `datarun up`, run from a folder below a "
-            f"{HOME_NAME}/ that it wrote, set DATARUN_BROKER, or pass amqp://user:password@host/"
-        )
+        raise ConfigurationError(_how_to_get_a_broker())
     if not url.startswith(("amqp://", "amqps://")):
         raise ConfigurationError("the RabbitMQ URL must begin with amqp:// or amqps://")
     return url

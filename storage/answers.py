@@ -66,20 +66,28 @@ class Answers:
         return self._folds(request) if isinstance(request, FoldsRequest) else self._status()
 
     def _folds(self, request: FoldsRequest) -> FoldsReply:
+        matching = [RunRow.standing == Standing.CURRENT]
+        if request.submission_id is not None:
+            matching.append(RunRow.submission_id == request.submission_id)
+        if request.dataset is not None:
+            matching.append(RunRow.dataset == request.dataset)
+        if request.state is not None:
+            matching.append(RunRow.state == request.state)
+        by_id = RunRow.submission_fold_id
         query = (
             select(RunRow.__table__)
-            .where(RunRow.standing == Standing.CURRENT, RunRow.submission_fold_id > request.after)
-            .order_by(RunRow.submission_fold_id)
+            .where(*matching, by_id > request.after)
+            .order_by(by_id)
             .limit(request.limit + 1)
         )
-        if request.submission_id is not None:
-            query = query.where(RunRow.submission_id == request.submission_id)
-        if request.dataset is not None:
-            query = query.where(RunRow.dataset == request.dataset)
-        if request.state is not None:
-            query = query.where(RunRow.state == request.state)
+        count = None
         with snapshot(self.engine) as connection:
             if request.submission_fold_ids is None:
+                if request.last is not None:
+                    count = connection.scalar(select(func.count()).where(*matching)) or 0
+                    ids = select(by_id).where(*matching).order_by(by_id)
+                    first = ids.offset(max(0, count - request.last)).limit(1)
+                    query = query.where(by_id >= first.scalar_subquery())
                 rows = list(connection.execute(query))
             else:
                 rows = []
@@ -93,7 +101,7 @@ class Answers:
                 submission_id=row.submission_id,
                 dataset=f"{row.dataset}@{row.version}" if row.version else row.dataset,
                 state=FoldState(row.state),
-                new=row.new,
+                new=row.new and row.state in TERMINAL,
                 priority=Priority(row.priority),
                 pool=row.pool,
                 run_id=row.run_id,
@@ -104,7 +112,7 @@ class Answers:
             )
             for row in rows[: request.limit]
         )
-        return FoldsReply(folds=folds, more=len(rows) > request.limit)
+        return FoldsReply(folds=folds, more=len(rows) > request.limit, count=count)
 
     def _status(self) -> StatusReply:
         with snapshot(self.engine) as connection:

@@ -114,9 +114,12 @@ def score(value: float | None) -> str:
 
 
 def ago(moment: datetime) -> str:
-    """`3 s ago`."""
-    passed = max(0.0, (datetime.now(UTC) - moment).total_seconds())
-    return f"{seconds(round(passed)) if passed >= 10 else f'{passed:.0f} s'} ago"
+    """`3 s ago`, `5 min ago`, `2 days ago`."""
+    passed = max(0, round((datetime.now(UTC) - moment).total_seconds()))
+    for unit, length in (("days", 86_400), ("h", 3600), ("min", 60)):
+        if passed >= 2 * length:
+            return f"{passed // length} {unit} ago"
+    return f"{passed} s ago"
 
 
 _STATE_STYLES = {

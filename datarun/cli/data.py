@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from datarun.cli.arguments import as_typed
 from datarun.cli.console import (
     Json,
     ago,
@@ -28,9 +29,12 @@ app = typer.Typer(help="Publish data sets, and see what became of them.", no_arg
 
 @app.command()
 def publish(
-    name: Annotated[str, typer.Argument(help="1 to 40 of letters, digits, `_` and `-`.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="1 to 40 of letters, digits, `_` and `-`.")
+    ],
     files: Annotated[
-        list[Path], typer.Argument(help="One CSV file, or all files of a custom data set.")
+        list[Path],
+        typer.Argument(metavar="FILES...", help="One CSV file, or all files of a custom data set."),
     ],
     workflow: Annotated[
         str,
@@ -81,7 +85,7 @@ def publish(
             else HoldOut(held_out_test=held_out_test, random_state=random_state)
         )
     except MessageError as error:
-        raise typer.BadParameter(str(error)) from error
+        raise typer.BadParameter(as_typed(str(error))) from error
     with connected() as client:
         if not json:
             stderr().print(f"publishing {name}", markup=False)

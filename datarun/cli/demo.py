@@ -40,8 +40,8 @@ def demo(
 ) -> None:
     """Run the main job on this machine, print a table of results, and leave nothing running.
 
-    It starts a stack of its own, publishes iris and digits, and trains and tests four
-    submissions in 10-fold cross-validation. One of them fails on purpose.
+    It starts a stack of its own, and publishes iris and digits.
+    It trains and tests four submissions in 10-fold cross-validation; one fails on purpose.
     """
     from datarun.cli.isolation import isolation_sentence, with_isolation
     from datarun.cli.stack import tell_on_stderr
@@ -65,12 +65,11 @@ def demo(
             tell(notice)
 
     try:
-        with temporary_stack(settings, home, listen) as place:
-            try:
-                with Client(broker_of(place)) as client:
-                    rows = _run(client, say, quiet=json)
-            finally:
-                say("stopping ...")
+        with (
+            temporary_stack(settings, home, listen) as place,
+            Client(broker_of(place)) as client,
+        ):
+            rows = _run(client, say, quiet=json)
     finally:  # after Ctrl-C, too
         say(f"nothing is left running; that took {time.monotonic() - began:.0f} s")
     if json:

@@ -21,6 +21,10 @@ from datarun.cli.console import (
 from schemas.states import DatasetState, FoldState
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.text import Text
+
     from producer.client import Client
     from schemas.requests import FoldRecord, FoldSummary
 
@@ -28,6 +32,9 @@ app = typer.Typer(help="See how folds stand, and cancel them.", no_args_is_help=
 
 ARRAYS = {"classes", "full_train_predictions", "test_predictions"}
 """Fields of a result that are not for reading."""
+
+MOST_NAMED = 20
+"""Ids that a person is shown; --json has them all."""
 
 
 @app.command("list")
@@ -41,20 +48,21 @@ def list_all(
     state: Annotated[
         FoldState | None, typer.Option(help="Only folds in this state.", show_default=False)
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, help="At most so many folds.")] = 100,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many folds, the last ones.")] = 100,
     json: Json = False,
 ) -> None:
-    """List folds in the order of their ids."""
+    """List folds in the order of their ids; those allotted last come last."""
     from datarun.cli.connected import connected
 
     with connected() as client:
-        # One more than is shown tells whether there are more.
-        found = list(
-            client.folds(submission_id=submission, dataset=dataset, state=state, limit=limit + 1)
+        folds, count = client.last_folds(
+            limit, submission_id=submission, dataset=dataset, state=state
         )
-    folds, more = found[:limit], len(found) > limit
+        running = _running(client, folds)
     if json:
-        print_json([fold.model_dump(mode="json") for fold in folds])
+        print_json(
+            [{**fold.model_dump(mode="json"), "running": fold.run_id in running} for fold in folds]
+        )
         return
     from schemas.datasets import DatasetReference
 
@@ -66,7 +74,7 @@ def list_all(
             fold.submission_fold_id,
             fold.submission_id,
             DatasetReference.parse(fold.dataset).name,
-            state_text(fold.state),
+            _state(fold, running),
             "new" if fold.new else "",
             fold.priority,
             ago(fold.published_at),
@@ -80,8 +88,8 @@ def list_all(
             right=("fold", "submission"),
         )
     )
-    if more:
-        stdout().print(f"These are the first {limit}: see --limit.")
+    if count > len(folds):
+        stdout().print(f"These are the last {len(folds)} of {count}: see --limit.")
 
 
 @app.command()
@@ -124,18 +132,65 @@ def show(
 
 @app.command()
 def cancel(
-    fold_ids: Annotated[list[int], typer.Argument(metavar="ID...", min=0, help="The folds' ids.")],
+    fold_ids: Annotated[
+        list[int] | None, typer.Argument(metavar="[ID]...", min=0, help="The folds' ids.")
+    ] = None,
+    submission: Annotated[
+        int | None,
+        typer.Option(min=0, help="All folds of this submission.", show_default=False),
+    ] = None,
     json: Json = False,
 ) -> None:
-    """Stop folds that run, and never start those that wait; those that have ended stay so."""
-    from datarun.cli.connected import connected
+    """Stop folds that run, and never start those that wait; those that have ended stay so.
 
+    The exit status is 1 when there is no fold of some id.
+    """
+    from datarun.cli.connected import connected
+    from schemas.errors import RequestError
+
+    if bool(fold_ids) == (submission is not None):
+        raise typer.BadParameter("give the ids of folds, or --submission")
     with connected() as client:
-        count = client.cancel(fold_ids)
+        found = list(client.folds(fold_ids, submission_id=submission))
+        if submission is not None and not found:
+            raise RequestError(f"there is no submission {submission}")
+        count = client.cancel(f.submission_fold_id for f in found if not f.state.is_terminal)
+        # One may have ended of itself meanwhile: that is known only afterwards.
+        before = {fold.submission_fold_id for fold in found if fold.state.is_terminal}
+        ended = [
+            fold.submission_fold_id
+            for fold in client.folds(fold.submission_fold_id for fold in found)
+            if fold.submission_fold_id in before or fold.state is not FoldState.CANCELLED
+        ]
+    unknown = sorted(set(fold_ids or ()) - {fold.submission_fold_id for fold in found})
     if json:
-        print_json({"cancelled": count})
+        print_json({"cancelled": count, "ended": ended, "unknown": unknown})
     else:
         stdout().print(f"{count} cancelled")
+        for ids, what in ((ended, "had ended already"), (unknown, "unknown")):
+            if ids:
+                stdout().print(f"{len(ids)} {what}: {_named(ids)}")
+    if unknown:
+        raise typer.Exit(1)
+
+
+def _named(ids: Sequence[int]) -> str:
+    more = f" and {len(ids) - MOST_NAMED} more" if len(ids) > MOST_NAMED else ""
+    return ", ".join(map(str, ids[:MOST_NAMED])) + more
+
+
+def _running(client: Client, folds: Sequence[FoldSummary]) -> set[str]:
+    """Those of the folds' runs that some worker works on, by its last heartbeat."""
+    if all(fold.state.is_terminal for fold in folds):
+        return set()
+    heard = {run.run_id for worker in client.status().workers for run in worker.running}
+    # A heartbeat may be a moment older than a verdict.
+    return {fold.run_id for fold in folds if not fold.state.is_terminal} & heard
+
+
+def _state(fold: FoldSummary, running: set[str]) -> Text:
+    text = state_text(fold.state)
+    return text.append(" (running)") if fold.run_id in running else text
 
 
 def _data_set_waited_for(client: Client, fold: FoldSummary) -> str | None:

@@ -20,6 +20,7 @@ from datarun.cli import (
     submit,
     users,
 )
+from datarun.cli.arguments import as_typed
 from datarun.cli.console import print_json, stderr
 from schemas.errors import DatarunError
 
@@ -93,7 +94,7 @@ def main() -> None:
         if sys.__stdout__ is not None:
             sys.__stdout__.flush()
     except (DatarunError, TimeoutError) as error:
-        sentences = [str(error), *getattr(error, "__notes__", ())]
+        sentences = [as_typed(str(error)), *getattr(error, "__notes__", ())]
         status = _fail("; ".join(sentences), 1, wants_json)
     except typer.TyperException as error:
         status = _fail(error.format_message(), error.exit_code, wants_json)

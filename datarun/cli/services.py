@@ -36,8 +36,8 @@ def worker(
 ) -> None:
     """Run a worker until it is stopped.
 
-    The first SIGTERM or Ctrl-C lets running folds finish within a grace period, the second
-    gives them back to the queue at once.
+    The first SIGTERM or Ctrl-C lets running folds finish within a grace period.
+    The second gives them back to the queue at once.
     """
     from datarun.cli.isolation import isolation_sentence, with_isolation
 

@@ -78,5 +78,10 @@ def _print(depths: dict[str, QueueDepth], reply: StatusReply) -> None:
         console.print("" if known else "none")
     console.print(
         f"new results: {reply.new}; verdicts not yet published: {reply.outbox}; "
-        f"events ignored: {reply.ignored_events}; database: {reply.database}"
+        f"database: {reply.database}"
     )
+    if reply.ignored_events:
+        console.print(
+            f"events ignored: {reply.ignored_events} "
+            "(of unknown, cancelled, superseded or repeated runs, or malformed)"
+        )

@@ -44,7 +44,7 @@ class Row:
     """All folds together."""
 
     memory_kb: float | None
-    """The largest peak of a fold."""
+    """The largest peak of a fold alone."""
 
     verdict: Verdict | None
     """Of the first fold that failed."""
@@ -100,7 +100,7 @@ def print_rows(lines: Sequence[Row]) -> None:
     ]
     scorers = [line.scorers for line in lines]
     scores = score_headers(scorers)
-    numbers = ("folds", *scores, "train", "memory")
+    numbers = ("folds", *scores, "train,\nall folds", "peak\nmemory")
     console.print(table(("submission", "data set", *numbers), rows, right=numbers))
     print_scorers(console, scorers)
     for line in lines:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,13 +12,17 @@ from datarun.cli.console import Json, print_json, stderr, stdout
 from schemas.states import Priority
 
 if TYPE_CHECKING:
+    from datarun.cli.submission_table import Row
     from producer.client import Client
     from producer.report import Submission
 
 
 def submit(
     folder: Annotated[
-        Path, typer.Argument(metavar="DIR", help="The folder with the submission's files.")
+        Path,
+        typer.Argument(
+            metavar="DIR", help="The folder with the submission's files, or its only file."
+        ),
     ],
     dataset: Annotated[
         str, typer.Option(help="The data set's name, or name@version for an older version.")
@@ -60,59 +65,68 @@ def submit(
 ) -> None:
     """Publish a submission's folds; they are run as soon as a worker has a free slot."""
     from datarun.cli.connected import connected
+    from datarun.cli.submission_table import document, print_rows
 
     with connected() as client:
-        submission = client.submit(
-            folder,
-            dataset,
-            cv=cv,
-            priority=priority,
-            random_state=random_state,
-            pool=pool,
-            limits={"wall_seconds": wall_seconds, "memory_bytes": memory_bytes},
-        )
+        with warnings.catch_warnings(record=True) as warned:
+            warnings.simplefilter("always", UserWarning)
+            submission = client.submit(
+                folder,
+                dataset,
+                cv=cv,
+                priority=priority,
+                random_state=random_state,
+                pool=pool,
+                limits={"wall_seconds": wall_seconds, "memory_bytes": memory_bytes},
+            )
+        warned_of = [str(warning.message) for warning in warned]
+        if not json:
+            for sentence in warned_of:
+                stderr().print(f"Warning: {sentence}", style="yellow", markup=False)
+            # Of a command that waits, the table is the result.
+            (stderr() if wait else stdout()).print(
+                f"submission {submission.submission_id} on {submission.dataset}: "
+                f"{len(submission.fold_ids)} folds published",
+                markup=False,
+            )
+        line = None
         if wait:
-            _wait(client, folder.resolve().name, submission, timeout, json)
-            return
+            line = _waited_for(client, folder.resolve().name, submission, timeout, quiet=json)
     if json:
-        print_json(
-            {
-                "submission_id": submission.submission_id,
-                "dataset": submission.dataset,
-                "submission_fold_ids": list(submission.fold_ids),
-            }
-        )
-        return
-    stdout().print(
-        f"submission {submission.submission_id} on {submission.dataset}: "
-        f"{len(submission.fold_ids)} folds published",
-        markup=False,
-    )
-    stderr().print(f"see `datarun folds list --submission {submission.submission_id}`")
+        published = {
+            "submission_id": submission.submission_id,
+            "dataset": submission.dataset,
+            "submission_fold_ids": list(submission.fold_ids),
+            "warnings": warned_of,
+        }
+        print_json(published | document(line) if line else published)
+    elif line:
+        print_rows([line])
+    else:
+        stderr().print(f"see `datarun folds list --submission {submission.submission_id}`")
+    if line and line.tested < line.folds:
+        raise typer.Exit(1)
 
 
-def _wait(client: Client, name: str, submission: Submission, timeout: float, json: bool) -> None:
+def _waited_for(
+    client: Client, name: str, submission: Submission, timeout: float, *, quiet: bool
+) -> Row:
     from datarun.cli.progress import Following
-    from datarun.cli.submission_table import document, print_rows, row
+    from datarun.cli.submission_table import row
 
+    chosen = f"--submission {submission.submission_id}`"
+    goes_on = (
+        f"submission {submission.submission_id} goes on; `datarun folds list {chosen} shows it, "
+        f"`datarun folds cancel {chosen} stops it"
+    )
     try:
-        with Following(client, timeout, quiet=json) as following:
+        with Following(client, timeout, quiet=quiet) as following:
             following.add(name, submission)
             results = following.results()[name]
     except TimeoutError as error:
-        look = f"datarun folds list --submission {submission.submission_id}"
-        error.add_note(f"the folds go on without us: see `{look}`")
+        error.add_note(goes_on)
         raise
-    line = row(name, submission, results)
-    if json:
-        print_json(
-            {
-                "submission_id": submission.submission_id,
-                "submission_fold_ids": list(submission.fold_ids),
-                **document(line),
-            }
-        )
-    else:
-        print_rows([line])
-    if line.tested < line.folds:
-        raise typer.Exit(1)
+    except KeyboardInterrupt:
+        stderr().print(goes_on, markup=False)
+        raise
+    return row(name, submission, results)

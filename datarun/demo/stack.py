@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from datarun.up.home import Connection, Home
-from datarun.up.launch import launch
+from datarun.up.launch import GIVEN_UP, launch
 from datarun.up.notices import Listener
 from schemas.settings import Settings
 
@@ -33,7 +33,7 @@ def temporary_stack(settings: Settings, home: Path | None, listen: Listener) -> 
         try:
             yield Home.at(folder)
         finally:
-            _stop(supervisor)
+            _stop(supervisor, listen)
     except Exception as error:
         keep = True
         error.add_note(f"logs are kept in {folder / 'logs'}")
@@ -48,10 +48,11 @@ def broker_of(home: Home) -> str:
     return Connection.read(home).broker
 
 
-def _stop(supervisor: subprocess.Popen[bytes]) -> None:
+def _stop(supervisor: subprocess.Popen[bytes], listen: Listener) -> None:
     # A second Ctrl-C must not leave half of it running; it all ends within seconds anyway.
     former = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
+        listen(GIVEN_UP)
         supervisor.terminate()
         supervisor.wait()
     finally:

@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from schemas.errors import ConfigurationError
-from schemas.settings import CONNECTION_FILE, HOME_NAME, read_connection
+from schemas.settings import CONNECTION_FILE, HOME_NAME, LOCK_FILE, read_connection
 
-LOCK_FILE = "up.lock"
 _PROBE_SECONDS = 1.0
 """Longer than anybody who only looks whether the lock is free holds it."""
 

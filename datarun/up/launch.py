@@ -20,6 +20,9 @@ from datarun.up.service import ending, tail
 from schemas.errors import ConfigurationError, DatarunError
 from schemas.settings import Settings, load_settings
 
+GIVEN_UP = Notice(NoticeKind.STOPPING, "", "stopping ...")
+"""Whoever has started the stack, or waits until it is started, wants it no longer."""
+
 POLL_SECONDS = 0.05
 DYING_SECONDS = 30.0
 """How long what a killed supervisor left may take to end by itself."""
@@ -39,20 +42,21 @@ def launch(
     log_file = home.logs / "supervisor.log"
     reading, writing = os.pipe()
     options = [f"--owner={os.getpid()}"] * attached + ["--disposable"] * disposable
-    with log_file.open("ab") as log, os.fdopen(reading, encoding="utf-8") as notices:
-        try:
-            supervisor = subprocess.Popen(
-                [sys.executable, "-P", "-m", "datarun.up.launch", str(writing), *options],
-                env=environment(settings.model_copy(update={"home": home.folder})),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                pass_fds=(writing,),
-                start_new_session=True,
-            )
-        finally:
-            os.close(writing)
-        try:
+    supervisor: subprocess.Popen[bytes] | None = None
+    try:
+        with log_file.open("ab") as log, os.fdopen(reading, encoding="utf-8") as notices:
+            try:
+                supervisor = subprocess.Popen(
+                    [sys.executable, "-P", "-m", "datarun.up.launch", str(writing), *options],
+                    env=environment(settings.model_copy(update={"home": home.folder})),
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    pass_fds=(writing,),
+                    start_new_session=True,
+                )
+            finally:
+                os.close(writing)
             for notice in read_notices(notices):
                 if notice.kind is NoticeKind.FAILED:
                     supervisor.wait()
@@ -60,11 +64,13 @@ def launch(
                 listen(notice)
                 if notice.kind is NoticeKind.READY:
                     return supervisor
-        except BaseException:
-            # Ctrl-C while it starts, too: a stack that nobody waits for any more is not left.
+    except BaseException:
+        # Ctrl-C while it starts, too: a stack that nobody waits for any more is not left.
+        if supervisor is not None and supervisor.poll() is None:
+            listen(GIVEN_UP)
             supervisor.terminate()
             supervisor.wait()
-            raise
+        raise
     status = supervisor.wait()
     raise ConfigurationError(
         f"the supervisor {ending(status)} before the stack was ready; the end of its log, "

@@ -7,6 +7,8 @@ import signal
 import tempfile
 from pathlib import Path
 
+import pytest
+
 from tests.support.command import Folder, wait_until_nothing_is_left
 from tests.support.deadline import wait_until
 
@@ -61,12 +63,13 @@ def test_demo_for_a_log_file_is_plain_lines(folder: Folder) -> None:
     assert folder.processes() == {}
 
 
-def test_interrupted_demo_leaves_nothing(folder: Folder, tmp_path: Path) -> None:
-    # Given a demo that is in the middle of its folds
+@pytest.mark.parametrize("file", ["rabbitmq", "connection.toml"])
+def test_interrupted_demo_leaves_nothing(folder: Folder, tmp_path: Path, file: str) -> None:
+    # Given a demo that starts its stack, or one that has just done so
     temporary = tmp_path / "temporary"
     temporary.mkdir()
     command = folder.start("demo", TMPDIR=str(temporary))
-    wait_until(lambda: list(temporary.glob("*/connection.toml")), within=60)
+    wait_until(lambda: list(temporary.glob(f"*/{file}")), within=60)
 
     # When Ctrl-C is pressed
     command.send_signal(signal.SIGINT)

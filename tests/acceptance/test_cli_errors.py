@@ -35,7 +35,10 @@ def test_command_without_any_stack_says_how_to_get_one(
     # Then one sentence says what to do, without a traceback
     assert done.returncode == 1
     assert done.stdout == ""
-    assert done.stderr.startswith("Error: no RabbitMQ is configured: start one with `datarun up`")
+    assert done.stderr.startswith(
+        "Error: no RabbitMQ is configured: start a stack in this folder with `datarun up`"
+    )
+    assert "set DATARUN_BROKER=amqp://" in done.stderr
     assert "Traceback" not in done.stderr
 
     # And a program is told the same
@@ -64,7 +67,7 @@ def test_broker_that_does_not_answer_is_named_without_its_password(folder: Folde
         (("up", "--nonsense"), "No such option"),
         (("submit", "here"), "Missing option '--dataset'"),
         (("folds", "show", "eleven"), "should be a valid integer"),
-        (("data", "publish", "a", "a.csv", "--held-out-test", "2"), "held_out_test"),
+        (("data", "publish", "a", "a.csv", "--held-out-test", "2"), "--held-out-test: 2"),
         (("up", "--slots", "0"), "should be greater than or equal to 1"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
@@ -138,7 +141,7 @@ def test_every_command_explains_itself(folder: Folder) -> None:
     # Given every command there is
     commands = [
         *("demo", "up", "down", "status", "submit", "worker", "collector", "schema"),
-        *("data publish", "data list", "data show", "folds list", "folds show"),
+        *("data publish", "data list", "data show", "folds list", "folds show", "folds cancel"),
         *("results new", "results ack", "broker setup"),
     ]
     for command in commands:
@@ -148,6 +151,16 @@ def test_every_command_explains_itself(folder: Folder) -> None:
         # Then it is there, and --json with it
         assert f"datarun {command}" in text
         assert "--json" in text
+
+
+@pytest.mark.parametrize("command", ["worker", "demo", "up", "collector"])
+def test_help_breaks_no_line_before_it_is_full(folder: Folder, command: str) -> None:
+    # When help is shown in a terminal of 100 columns
+    text = folder.succeed(command, "--help", COLUMNS="100").partition("Options")[0]
+
+    # Then each line ends where a sentence does
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    assert [line for line in lines if not line.endswith((".", "[OPTIONS]", "─"))] == []
 
 
 def test_schema_is_one_json_document(folder: Folder) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 import pytest
 
 from datarun import Client
@@ -43,6 +45,7 @@ def iris(running: Folder) -> Folder:
     running.submission("dummy", {"classifier.py": DUMMY})
     running.submission("broken", {"classifier.py": BROKEN})
     running.submission("sleepy", {"classifier.py": SLEEPY})
+    running.submission("empty", {".hidden": ""})
     return running
 
 
@@ -138,7 +141,11 @@ def test_tables_name_the_scorer_within_80_columns(iris: Folder) -> None:
     submitted = iris.succeed("submit", "dummy", "--dataset", "iris", "--cv", "10", "--wait")
     new = iris.succeed("results", "new")
 
-    # Then the columns of scores say which score it is
+    # Then the columns of the table say what they are of
+    assert submitted.splitlines()[0].split()[-2:] == ["train,", "peak"]
+    assert submitted.splitlines()[1].split()[-3:] == ["all", "folds", "memory"]
+
+    # And those of scores, which score it is
     for table in (submitted, new):
         above, below = table.splitlines()[:2]
         assert "valid" in above
@@ -168,19 +175,101 @@ def test_cancelled_folds_are_counted_and_the_wait_for_them_fails(iris: Folder) -
     folds = iris.json("folds", "list", "--dataset", "iris")[-2:]
 
     # Then who waits for them is told that they go on
-    look = f"see `datarun folds list --submission {folds[0]['submission_id']}`"
     assert waited.returncode == 1
-    assert f"the folds go on without us: {look}" in waited.stderr
+    assert goes_on(folds[0]["submission_id"]) in waited.stderr
 
-    # When they are cancelled, twice
-    ids = [str(fold["submission_fold_id"]) for fold in folds]
-    first = iris.json("folds", "cancel", *ids)
-    second = iris.succeed("folds", "cancel", *ids)
+    # When they are cancelled, twice, and one with them that there is not
+    ids = [fold["submission_fold_id"] for fold in folds]
+    first = iris.json("folds", "cancel", *map(str, ids))
+    second = iris.run("folds", "cancel", *map(str, ids), "99")
 
-    # Then those that had not ended are counted
-    assert first == {"cancelled": 2}
-    assert second == "0 cancelled\n"
-    assert iris.json("folds", "show", ids[0])["state"] == "CANCELLED"
+    # Then those that had not ended are counted, and the others named
+    assert first == {"cancelled": 2, "ended": [], "unknown": []}
+    assert second.returncode == 1
+    assert second.stdout == (
+        f"0 cancelled\n2 had ended already: {ids[0]}, {ids[1]}\n1 unknown: 99\n"
+    )
+    assert iris.json("folds", "show", str(ids[0]))["state"] == "CANCELLED"
+
+
+def test_interrupted_wait_says_how_to_find_the_submission_and_stop_it(iris: Folder) -> None:
+    # Given somebody who waits for a submission that would go on for minutes
+    command = iris.start("submit", "sleepy", "--dataset", "iris", "--cv", "3", "--wait")
+    assert command.stderr is not None
+    published = command.stderr.readline()
+    assert "3 folds published" in published
+    submission = published.split()[1]
+
+    def states() -> list[str]:
+        listed = iris.succeed("folds", "list", "--submission", submission)
+        return [" ".join(line.split()[3:5]) for line in listed.splitlines()[2:]]
+
+    # When two of its folds run, on a stack of two slots
+    wait_until(lambda: states().count("TODO (running)") == 2, within=60, every=0.5)
+
+    # Then the third one waits, and none is new
+    assert sorted(states()) == ["TODO (running)", "TODO (running)", "TODO L"]
+    folds = iris.json("folds", "list", "--submission", submission)
+    assert sorted(fold["running"] for fold in folds) == [False, True, True]
+    assert not any(fold["new"] for fold in folds)
+
+    # When Ctrl-C is pressed
+    command.send_signal(signal.SIGINT)
+    _, errors = command.communicate(timeout=60)
+
+    # Then it is said that the submission goes on, and it does
+    assert command.returncode in (130, -signal.SIGINT)
+    assert errors == f"{goes_on(submission)}\n"
+    assert states().count("TODO (running)") == 2
+
+    # And all of it can be cancelled, once
+    cancelled = iris.json("folds", "cancel", "--submission", submission)
+    assert cancelled == {"cancelled": 3, "ended": [], "unknown": []}
+    again = iris.succeed("folds", "cancel", "--submission", submission)
+    assert again.startswith("0 cancelled\n3 had ended already: ")
+
+
+def goes_on(submission: object) -> str:
+    """The sentence for whoever waits no longer."""
+    return (
+        f"submission {submission} goes on; `datarun folds list --submission {submission}` shows "
+        f"it, `datarun folds cancel --submission {submission}` stops it"
+    )
+
+
+def test_last_folds_are_listed_and_all_are_counted(iris: Folder) -> None:
+    # Given more folds than are asked for
+    iris.json("submit", "dummy", "--dataset", "iris", "--cv", "4", "--wait")
+    everything = iris.json("folds", "list", "--limit", "1000")
+
+    # When the list is cut
+    two = iris.json("folds", "list", "--limit", "2")
+    text = iris.succeed("folds", "list", "--limit", "2")
+
+    # Then it has those that were allotted last, and says how many there are
+    def ids(folds: list[dict[str, object]]) -> list[object]:
+        return [fold["submission_fold_id"] for fold in folds]
+
+    assert ids(two) == ids(everything)[-2:]
+    assert all(str(number) in text for number in ids(two))
+    assert f"These are the last 2 of {len(everything)}: see --limit." in text
+
+
+def test_file_that_the_workflow_does_not_use_is_said(iris: Folder) -> None:
+    # Given a submission with a calibrator, for a workflow without one
+    iris.submission("more", {"classifier.py": DUMMY, "calibrator.py": DUMMY, "notes.txt": "!"})
+    arguments = ("submit", "more", "--dataset", "iris", "--cv", "2", "--wait")
+
+    # When it is submitted
+    done = iris.run(*arguments)
+    document = iris.json(*arguments)
+
+    # Then it runs, and what is not used is said in a line
+    assert done.returncode == 0
+    first = done.stderr.splitlines()[0]
+    assert first.startswith("Warning: calibrator.py: not an element of the workflow of iris@")
+    assert document["tested"] == 2
+    assert [f"Warning: {sentence}" for sentence in document["warnings"]] == [first]
 
 
 def test_submission_is_held_to_the_limits_it_was_submitted_with(iris: Folder) -> None:
@@ -226,6 +315,17 @@ def test_fold_that_waits_for_an_unknown_data_set_says_so(iris: Folder) -> None:
         (("results", "ack", "999999"), "there is no result of fold 999999"),
         (("data", "publish", "x y", "iris.csv", "--target", "species"), "name"),
         (("data", "publish", "ghost", "ghost.csv", "--target", "a"), "no such file"),
+        (("data", "publish", "a", "iris.csv"), "Error: --target: a data set with a held-out"),
+        (
+            ("data", "publish", "b", "iris.csv", "--target", "species", "--workflow", "clasifier"),
+            "Error: --workflow: 'clasifier' is no standard workflow",
+        ),
+        (("submit", "empty", "--dataset", "iris"), "Error: no file is in the folder empty"),
+        (
+            ("submit", "dummy", "--dataset", "iris", "--wall-seconds", "-1"),
+            "Error: --wall-seconds: ",
+        ),
+        (("folds", "cancel", "--submission", "12345"), "there is no submission 12345"),
     ],
     ids=lambda value: " ".join(value[:2]) if isinstance(value, tuple) else "",
 )
@@ -243,13 +343,16 @@ def test_what_does_not_exist_is_named(
 
 
 def test_status_counts_folds_by_state(iris: Folder) -> None:
-    # Given folds that have ended
+    # Given folds that have ended, and one cancelled in vain
     iris.json("submit", "dummy", "--dataset", "iris", "--cv", "2", "--wait")
+    with Client(iris.connection()["broker"]) as client:
+        assert client.cancel([424_242]) == 0
 
     # When the status is shown
     text = iris.succeed("status")
 
-    # Then they are counted, and the queues are empty
+    # Then they are counted, it says what it ignored, and the queues are empty
     assert "TESTED" in text
+    assert "(of unknown, cancelled, superseded or repeated runs, or malformed)" in text
     assert iris.json("status")["folds"]["TESTED"] >= 2
     assert iris.json("status")["queues"]["datarun.folds.default"]["messages"] == 0

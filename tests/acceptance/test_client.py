@@ -134,6 +134,14 @@ def test_a_cancelled_fold_is_followed_to_its_verdict(client: Client, iris: Datas
     assert client.cancel([fold_id]) == 0
 
 
+def test_a_file_that_the_workflow_does_not_use_is_a_warning(client: Client, iris: Dataset) -> None:
+    files = {"classifier.py": DUMMY, "feature_extractor.py": "", "notes.py": ""}
+    with pytest.warns(UserWarning, match=r"^feature_extractor\.py: not an element") as warned:
+        submission = client.submit(files, iris, cv=2)
+    assert [warning.filename for warning in warned] == [__file__]
+    assert len(list(client.follow(submission.fold_ids, timeout=WITHIN))) == 2
+
+
 def test_folds_published_before_their_data_set_wait_for_it(
     shared_stack: Stack, client: Client, tmp_path: Path
 ) -> None:

@@ -144,6 +144,8 @@ def test_given_broker_is_used_and_left_alone(folder: Folder, vhost: Vhost) -> No
 
     # And it is there when the stack is gone
     folder.succeed("down")
+    stopped = folder.run("status")
+    assert f"the stack of {folder.home} is not running; `datarun up` starts it" in stopped.stderr
     assert folder.json("broker", "setup", DATARUN_BROKER=vhost.amqp_url)["queues"]
 
 

@@ -333,6 +333,12 @@ def test_cancel_and_listings_reach_the_collector(
         assert [item.submission_fold_id for item in client.folds()] == [0, 1, 2, 3, 4]
         assert [item.submission_fold_id for item in client.folds(limit=3)] == [0, 1, 2]
         assert [item.submission_fold_id for item in client.folds([3, 4])] == [3, 4]
+
+        # And the last ones, counted
+        for most, ids in ((1, [4]), (2, [3, 4]), (4, [1, 2, 3, 4]), (9, [0, 1, 2, 3, 4])):
+            last, count = client.last_folds(most)
+            assert [item.submission_fold_id for item in last] == ids
+            assert count == 5
         assert client.status().database == "sqlite"
     (cancelled,) = scripted_collector.messages(CancelMessage)
     assert cancelled.submission_fold_ids == (1, 2)

@@ -242,7 +242,9 @@ class ScriptedCollector:
         ]
         chosen.sort(key=lambda fold: fold.submission_fold_id)
         page = min(PAGE, request.limit)
-        return FoldsReply(folds=tuple(chosen[:page]), more=len(chosen) > page)
+        count = len(chosen) if request.last is not None else None
+        chosen = chosen[max(0, len(chosen) - (request.last or len(chosen))) :]
+        return FoldsReply(folds=tuple(chosen[:page]), more=len(chosen) > page, count=count)
 
     def _store(self, record: FoldRecord) -> None:
         self.records[record.submission_fold_id] = record

@@ -106,7 +106,7 @@ def test_no_file_at_all_is_refused(files: FilesArgument) -> None:
 
 
 def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(FileError, match="the folder has none"):
+    with pytest.raises(FileError, match=f"no file is in the folder {tmp_path}"):
         submission_files(tmp_path)
 
 

@@ -199,6 +199,27 @@ def test_without_a_broker_the_error_says_how_to_get_one():
         broker_url()
 
 
+def test_a_stopped_stack_here_or_above_is_named_with_the_command_that_starts_it(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    # Given the home of a stopped stack, and a nearer .datarun/ in which none ever ran
+    home = folder / ".datarun"
+    (folder / "below" / ".datarun").mkdir(parents=True)
+    home.mkdir()
+    (home / "up.lock").touch()
+
+    # Then it is named, from its folder, from below, and by DATARUN_HOME
+    says = f"the stack of {home} is not running; "
+    with pytest.raises(ConfigurationError, match=f"^{says}`datarun up` starts it"):
+        broker_url()
+    monkeypatch.chdir(folder / "below")
+    with pytest.raises(ConfigurationError, match=f"^{says}`datarun up --home {home}` starts it"):
+        broker_url()
+    monkeypatch.setenv("DATARUN_HOME", str(home))
+    with pytest.raises(ConfigurationError, match=f"^{says}`datarun up` starts it"):
+        broker_url()
+
+
 def test_a_url_of_another_kind_is_refused_without_showing_its_password():
     for url in ("http://user:secret@host/", "", "host:5672", "redis://:secret@h"):
         with pytest.raises(ConfigurationError, match="amqp://") as caught:

@@ -218,6 +218,21 @@ def test_folds_are_listed_in_pages(store: Store) -> None:
     assert [fold.submission_fold_id for fold in rest.folds] == [3, 4, 5, 6]
     assert not rest.more
 
+    # And the last ones are counted
+    last = store.ask(FoldsRequest(limit=2, last=3))
+    assert isinstance(last, FoldsReply)
+    assert [fold.submission_fold_id for fold in last.folds] == [4, 5]
+    assert (last.more, last.count) == (True, 7)
+    everything = store.ask(FoldsRequest(last=100))
+    assert isinstance(everything, FoldsReply)
+    assert len(everything.folds) == everything.count == 7
+    nothing = store.ask(FoldsRequest(last=100, submission_id=12345))
+    assert isinstance(nothing, FoldsReply)
+    assert (nothing.folds, nothing.count) == ((), 0)
+
+    # And only those that have ended are new
+    assert [fold.new for fold in everything.folds] == [i in (2, 5) for i in range(7)]
+
     # And a state selects
     tested = store.ask(FoldsRequest(state=FoldState.TESTED, submission_fold_ids=tuple(range(2000))))
     assert isinstance(tested, FoldsReply)
