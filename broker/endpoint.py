@@ -5,9 +5,12 @@ from __future__ import annotations
 import logging
 import socket
 import ssl
+from collections.abc import Callable
 from typing import Any
 
 import pika
+from pika.adapters.select_connection import IOLoop
+from pika.adapters.utils.selector_ioloop_adapter import SelectorIOServicesAdapter
 from pika.exceptions import (
     AMQPConnectionError,
     AuthenticationError,
@@ -30,8 +33,31 @@ _NOT_ALLOWED = {403, 530}
 """AMQP 0-9-1 access-refused and not-allowed: about the user or the virtual host."""
 
 
+class Transports(SelectorIOServicesAdapter):  # type: ignore[misc]
+    """pika's loop, which says of every transport that cannot be made why.
+
+    pika raises out of the loop when a connection is reset between being made and being looked at;
+    the thread that turns the loop would die of it.
+    """
+
+    def create_streaming_connection(
+        self, *, on_done: Callable[[Any], None], **transport: Any
+    ) -> Any:
+        """on_done gets the transport, or the exception; what is returned can be cancelled."""
+        try:
+            return super().create_streaming_connection(on_done=on_done, **transport)
+        except ValueError as error:
+            reason = error.__context__ or error
+            return self.call_later(0, lambda: on_done(reason))
+
+
 class Connection(pika.SelectConnection):  # type: ignore[misc]
     """pika's connection, which can also be given up at once."""
+
+    def __init__(
+        self, parameters: pika.ConnectionParameters, *, custom_ioloop: IOLoop, **callbacks: Any
+    ) -> None:
+        super().__init__(parameters, custom_ioloop=Transports(custom_ioloop), **callbacks)
 
     def abort(self) -> None:
         """Close the socket without asking the broker; the close callback follows."""

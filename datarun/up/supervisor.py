@@ -204,8 +204,8 @@ class Supervisor:
     def _end(self, processes: Iterable[ServiceProcess], seconds: float, asked: int) -> None:
         """SIGTERM, SIGINT for each signal after the first `asked` ones, and SIGKILL at last.
 
-        Services count both alike. A second SIGTERM while the first one is pending would be lost (man
-        7 signal), and whoever pressed Ctrl-C twice would wait out the grace after all.
+        Services count both alike. A second SIGTERM while the first one is pending would be lost
+        (man 7 signal), and whoever pressed Ctrl-C twice would wait out the grace after all.
         """
         running = [process for process in processes if process.is_running]
         for process in running:

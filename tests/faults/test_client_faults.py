@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import os
+import socket
 import threading
 import time
 import uuid
@@ -13,9 +15,11 @@ from pathlib import Path
 
 import pika
 import pytest
+from pika.adapters.select_connection import IOLoop
 
 from broker.blobs import CHUNK_BYTES, read_blob, write_blob
 from broker.blocking import BlockingLink
+from broker.endpoint import Transports
 from broker.private_node import PrivateNode
 from broker.subscription import Interrupted
 from datarun import Client, FoldMessage, Result
@@ -324,6 +328,27 @@ def test_writing_over_a_line_that_stays_cut_gives_up(url: str, line: TcpProxy) -
             patience=1,
         )
     assert time.monotonic() - began < 20
+
+
+def test_a_connection_reset_before_it_is_looked_at_is_a_failed_attempt() -> None:
+    # Given a connection that is gone again when pika looks at it
+    loop = IOLoop()
+    loop.activate_poller()
+    gone = socket.socket()
+    seen: list[object] = []
+
+    # When a transport is made of it
+    Transports(loop).create_streaming_connection(
+        protocol_factory=lambda: None, sock=gone, on_done=seen.append
+    )
+    loop.poll()
+    loop.process_timeouts()
+
+    # Then that is the answer, and nothing is raised in the loop's thread
+    (reason,) = seen
+    assert isinstance(reason, OSError)
+    assert reason.errno == errno.ENOTCONN
+    loop.close()
 
 
 @pytest.fixture
