@@ -16,10 +16,11 @@ DatarunError
  +-- RequestError              the collector refused a request
  |    +-- CollectorUnreachable the collector could not answer within the deadline
  +-- DataError                 a data set could not be prepared; carries the verdict
+ +-- UserError                 a user of the gateway: an unknown or taken name, a refused password
  +-- StorageError              the database refused
       +-- DatabaseAway         the database cannot be used just now; trying again may help
 
-`MessageError` and `DataError` are the caller's; the others are the installation's.
+`MessageError`, `DataError` and `UserError` are the caller's; the others are the installation's.
 """
 
 from __future__ import annotations
@@ -96,6 +97,10 @@ class DataError(DatarunError):
     def __init__(self, message: str, verdict: Verdict | None = None) -> None:
         super().__init__(message)
         self.verdict = verdict
+
+
+class UserError(DatarunError):
+    """A user of the gateway is unknown, his name is taken, or his name or password is refused."""
 
 
 class StorageError(DatarunError):

@@ -109,6 +109,18 @@ class Settings(BaseSettings):
     retain_superseded_seconds: Annotated[float, Field(ge=0)] = 7 * 24 * 3600
     """How long an old version of a data set stays after a newer one is ready."""
 
+    gateway_host: str = "127.0.0.1"
+    """Address that the gateway listens on; beyond loopback, put a server with TLS before it."""
+
+    gateway_port: Annotated[int, Field(ge=1, le=65535)] | None = None
+    """None: with `datarun up` a free port, the same each time; else 8000."""
+
+    gateway_body_bytes: Annotated[int, Field(gt=0)] = 256 << 20
+    """Largest body of a request; a larger one is answered with 413, unread."""
+
+    private_submissions: bool = False
+    """Users see the folds and predictions of their own submissions only; admins see all."""
+
     connect_timeout_seconds: Annotated[float, Field(gt=0)] = 30
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 

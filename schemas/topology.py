@@ -51,6 +51,9 @@ CHUNK_HEADER = "datarun-chunk"
 ATTEMPT_HEADER = "datarun-attempt"
 """How many prepare workers have begun with a data set; set when it is delivered again."""
 
+ACCEPTED_HEADER = "datarun-accepted"
+"""On what the gateway accepted: its row was written before the message was published."""
+
 WAITING_TTL_MS = 2_000
 MAX_PRIORITY = 5
 SUBSCRIBER_EXPIRES_MS = 30 * 24 * 3600 * 1000

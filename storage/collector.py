@@ -29,6 +29,7 @@ from schemas.topology import (
 )
 from schemas.wire import Envelope, pack, unpack
 from storage import upkeep
+from storage.accepted import AcceptedWork
 from storage.answers import Answers
 from storage.apply import Applied, Rules, apply_batch, set_aside
 from storage.database import Database, Stopping
@@ -87,6 +88,7 @@ class Collector:
         self._fold_rules = FoldRules(settings.max_attempts, self._workers.is_alive, labels)
         self._answers = Answers(engine, labels, self._workers)
         self._preparation = Preparation(link, url, self._database)
+        self._accepted = AcceptedWork(self._database, url, self._publisher)
         self._replies: set[asyncio.Task[None]] = set()
         self._sweep_now = asyncio.Event()
 
@@ -104,6 +106,8 @@ class Collector:
                 ("heartbeats", self._hear()),
                 ("silence", self._notice_silence()),
                 ("outbox", self._publisher.run()),
+                ("uploads", self._accepted.upload()),
+                ("waiting-folds", self._accepted.release_folds()),
                 ("heartbeats-writing", self._write_heartbeats()),
                 ("sweep", self._sweep()),
                 ("daily", self._daily()),

@@ -11,6 +11,7 @@ from typing import ParamSpec, TypeVar
 from sqlalchemy import Engine
 
 from schemas.errors import DatabaseAway
+from storage.engine import upgrade
 
 logger = logging.getLogger(__name__)
 
@@ -76,3 +77,20 @@ class Database:
         """Wait for the function that runs, and close the connections."""
         self._thread.shutdown()
         self.engine.dispose()
+
+
+async def upgraded(engine: Engine, stopped: asyncio.Event) -> bool:
+    """Upgrade the tables, waiting for the database; False when asked to stop meanwhile."""
+    pause = FIRST_PAUSE
+    while not stopped.is_set():
+        try:
+            await asyncio.to_thread(upgrade, engine)
+            return True
+        except DatabaseAway as error:
+            logger.warning(str(error), extra={"action": "database_away"})
+        try:
+            async with asyncio.timeout(pause):
+                await stopped.wait()
+        except TimeoutError:
+            pause = min(pause * 2, LONGEST_PAUSE)
+    return False

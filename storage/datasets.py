@@ -14,12 +14,13 @@ from schemas.events import DataFailed, DataReady
 from schemas.messages import DataMessage, UploadMessage
 from schemas.results import DatasetResult
 from schemas.states import Culprit, DatasetState, FailureKind, Phase
-from schemas.topology import CONTROL, RESULTS
+from schemas.topology import ACCEPTED_HEADER, CONTROL, RESULTS
 from schemas.verdicts import Output, Verdict, log_messages
 from schemas.wire import Envelope
 from storage.folds import rejection, uploader
 from storage.labels import FetchedLabels, label_rows
 from storage.models import Blob, Dataset, DatasetVersion, Labels
+from storage.raw_data import remember_published
 from storage.upsert import insert_new, insert_or_update
 from storage.working_set import WorkingSet
 
@@ -38,8 +39,10 @@ class NoLabels:
 def publish_dataset(work: WorkingSet, envelope: Envelope, message: DataMessage) -> None:
     """A data message: the data set is TODO until a worker has split it."""
     if _find(work.connection, envelope.run_id) is not None:
-        work.ignore(message.TYPE, "this message is known already", envelope.run_id)
+        if ACCEPTED_HEADER not in envelope.headers:
+            work.ignore(message.TYPE, "this message is known already", envelope.run_id)
         return
+    remember_published(work, envelope, message)
     _insert(
         work,
         envelope.run_id,

@@ -36,9 +36,10 @@ def database_url(settings: Settings) -> str:
     return f"sqlite:///{settings.home.absolute() / DATABASE_FILE}"
 
 
-def open_engine(url: str) -> Engine:
+def open_engine(url: str, connections: int = 2) -> Engine:
     """An engine for `sqlite:///file` or `postgresql+psycopg://...`; connects to nothing yet.
 
+    connections: how many it keeps open.
     Raises ConfigurationError when the URL is of no database that datarun can use.
     """
     try:
@@ -53,13 +54,17 @@ def open_engine(url: str) -> Engine:
                 create_engine(
                     parsed,
                     connect_args={"connect_timeout": 10},
-                    pool_size=2,
+                    pool_size=connections,
                     isolation_level="REPEATABLE READ",
                 )
             )
         if parsed.drivername in {"sqlite", "sqlite+pysqlite"} and parsed.database:
             Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-            return _sqlite(create_engine(parsed, connect_args={"timeout": _BUSY_SECONDS}))
+            return _sqlite(
+                create_engine(
+                    parsed, connect_args={"timeout": _BUSY_SECONDS}, pool_size=connections
+                )
+            )
     except (ArgumentError, NoSuchModuleError, OSError) as error:
         raise ConfigurationError(f"the database URL cannot be used: {error}") from error
     raise ConfigurationError(

@@ -12,6 +12,7 @@ from schemas.datasets import DatasetReference
 from schemas.errors import MessageError
 from schemas.messages import AcknowledgeMessage, CancelMessage, FoldMessage
 from schemas.states import Culprit, FailureKind, FoldState, Phase
+from schemas.topology import ACCEPTED_HEADER
 from schemas.verdicts import Verdict
 from schemas.wire import Envelope, readable_fold_id
 from storage.arrays import StoredArray
@@ -26,10 +27,14 @@ UNKNOWN = "-"
 def publish_fold(work: WorkingSet, envelope: Envelope, message: FoldMessage) -> Run | None:
     """A fold message: a new run, or a duplicate, or a second run that nobody forced.
 
-    Returns the run when it is its fold's current one from now on.
+    Returns the run when it is its fold's current one from now on, or when the gateway has made it
+    so before the message was published.
     """
     run_id, fold_id = envelope.run_id, message.submission_fold_id
-    if work.run(run_id) is not None:
+    known = work.run(run_id)
+    if known is not None:
+        if ACCEPTED_HEADER in envelope.headers:
+            return known if _is_open(known) else None
         work.ignore(message.TYPE, "this run is known already", run_id, fold_id)
         return None
     current = work.current_run(fold_id)
@@ -134,6 +139,10 @@ def rejection(reason: str) -> Verdict:
 def uploader(envelope: Envelope, claimed: str | None) -> str | None:
     """Who uploaded: the user that RabbitMQ checked, where there is one."""
     return envelope.user_id or claimed
+
+
+def _is_open(run: Run) -> bool:
+    return run.standing is Standing.CURRENT and not run.state.is_terminal
 
 
 def _described(work: WorkingSet, envelope: Envelope, message: FoldMessage) -> Run:

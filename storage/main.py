@@ -10,15 +10,12 @@ import signal
 import socket
 from collections.abc import Callable
 
-from sqlalchemy import Engine
-
 from broker.event_loop import run_service
 from broker.link import Link
-from schemas.errors import DatabaseAway
 from schemas.settings import Settings, broker_url
 from storage.collector import Collector
-from storage.database import FIRST_PAUSE, LONGEST_PAUSE
-from storage.engine import database_url, open_engine, upgrade
+from storage.database import upgraded
+from storage.engine import database_url, open_engine
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +37,7 @@ async def _run(settings: Settings, on_ready: Callable[[], None] | None) -> None:
         loop.add_signal_handler(number, stopped.set)
     url = broker_url(settings.broker.get_secret_value() if settings.broker else None)
     engine = open_engine(database_url(settings))
-    if not await _upgraded(engine, stopped):
+    if not await upgraded(engine, stopped):
         return
     name = f"collector-{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}"
     async with Link(url, name=name, connect_timeout=settings.connect_timeout_seconds) as link:
@@ -55,20 +52,3 @@ async def _run(settings: Settings, on_ready: Callable[[], None] | None) -> None:
         stopping.cancel()
         await running
     logger.info("collector stopped", extra={"action": "collector_stopped", "collector": name})
-
-
-async def _upgraded(engine: Engine, stopped: asyncio.Event) -> bool:
-    """Upgrade the tables, waiting for the database; False when asked to stop meanwhile."""
-    pause = FIRST_PAUSE
-    while not stopped.is_set():
-        try:
-            await asyncio.to_thread(upgrade, engine)
-            return True
-        except DatabaseAway as error:
-            logger.warning(str(error), extra={"action": "database_away"})
-        try:
-            async with asyncio.timeout(pause):
-                await stopped.wait()
-        except TimeoutError:
-            pause = min(pause * 2, LONGEST_PAUSE)
-    return False

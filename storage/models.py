@@ -290,6 +290,8 @@ class OutboxRow(Base):
     headers: Mapped[str] = mapped_column(Text)
     body: Mapped[bytes] = mapped_column(LargeBinary)
     created_at: Mapped[datetime] = mapped_column(Utc)
+    raw_data_id: Mapped[int | None] = mapped_column(BigId)
+    """A DataMessage that waits until the files of this registered data are uploaded."""
 
 
 class IgnoredMessage(Base):

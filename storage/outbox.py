@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy import Connection, delete, func, insert, select
 
 from schemas.frozen import Message
-from schemas.topology import DEAD, REASON_HEADER, SOURCE_HEADER
+from schemas.topology import ACCEPTED_HEADER, DEAD, REASON_HEADER, SOURCE_HEADER, WORK
 from schemas.verdicts import clip
 from schemas.wire import Envelope, pack
 from storage.models import OutboxRow
@@ -36,6 +36,17 @@ def row(exchange: str, message: Message, key: str, now: datetime) -> dict[str, A
     return _row(exchange, pack(message, key), {}, now)
 
 
+def accepted_row(
+    message: Message, key: str, message_id: str, now: datetime, *, raw_data_id: int | None = None
+) -> dict[str, Any]:
+    """A row for what the gateway accepted, whose own row stands already.
+
+    raw_data_id: the message is published once the files of this registered data are uploaded.
+    """
+    envelope = pack(message, key, message_id=message_id)
+    return _row(WORK, envelope, {ACCEPTED_HEADER: "gateway"}, now, raw_data_id)
+
+
 def dead_letter_row(envelope: Envelope, reason: str, now: datetime) -> dict[str, Any]:
     """A row that puts a message aside, as it came, with the reason."""
     headers = {REASON_HEADER: clip(reason, 1000), SOURCE_HEADER: envelope.routing_key}
@@ -50,7 +61,12 @@ def write(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
 
 def waiting(connection: Connection, most: int, but: Collection[int]) -> list[Outgoing]:
     """The oldest messages, without those of the ids `but`."""
-    query = select(OutboxRow.__table__).order_by(OutboxRow.id).limit(most + len(but))
+    query = (
+        select(OutboxRow.__table__)
+        .where(OutboxRow.raw_data_id.is_(None))
+        .order_by(OutboxRow.id)
+        .limit(most + len(but))
+    )
     rows = connection.execute(query).all()
     return [
         Outgoing(
@@ -84,7 +100,11 @@ def depth(connection: Connection) -> int:
 
 
 def _row(
-    exchange: str, envelope: Envelope, headers: dict[str, str], now: datetime
+    exchange: str,
+    envelope: Envelope,
+    headers: dict[str, str],
+    now: datetime,
+    raw_data_id: int | None = None,
 ) -> dict[str, Any]:
     return {
         "exchange": exchange,
@@ -95,6 +115,7 @@ def _row(
         "headers": json.dumps(headers),
         "body": envelope.body,
         "created_at": now,
+        "raw_data_id": raw_data_id,
     }
 
 

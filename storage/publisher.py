@@ -22,7 +22,9 @@ logger = logging.getLogger(__name__)
 MOST = 500
 """Messages published at a time."""
 
-IDLE_SECONDS = 1.0
+IDLE_SECONDS = 0.2
+"""How often a look is taken at what the gateway has written."""
+
 OTHERS_TURN = timedelta(seconds=2)
 """How old a message must be before a collector that is not at work publishes it: its writer does
 so at once, unless he has died."""
@@ -47,6 +49,15 @@ class OutboxPublisher:
         self._is_ours = True
         if filled:
             self._filled.set()
+
+    def look(self) -> None:
+        """Something was written into the outbox that no delivery has brought."""
+        self._filled.set()
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether this collector is the one at work, as far as it knows."""
+        return self._is_ours
 
     async def run(self) -> None:
         """Publish until cancelled."""

@@ -40,7 +40,7 @@ def results_page(connection: Connection, request: ResultsRequest) -> ResultsRepl
             return ResultsReply(results=tuple(records), cursor=run.submission_fold_id)
         key = run.dataset, run.version
         if key not in classes:
-            classes[key] = _classes(connection, *key)
+            classes[key] = dataset_classes(connection, *key)
         records.append(_record(connection, run, arrays, classes[key]))
     return ResultsReply(results=tuple(records), cursor=more_after)
 
@@ -119,7 +119,7 @@ def _record(
     )
 
 
-def _classes(connection: Connection, name: str, version: str | None) -> Array | None:
+def dataset_classes(connection: Connection, name: str, version: str | None) -> Array | None:
     text = connection.scalar(
         select(DatasetVersion.manifest).where(
             DatasetVersion.name == name, DatasetVersion.version == version

@@ -8,7 +8,18 @@ from typing import Annotated
 
 import typer
 
-from datarun.cli import broker, data, demo, folds, results, services, stack, status, submit
+from datarun.cli import (
+    broker,
+    data,
+    demo,
+    folds,
+    results,
+    services,
+    stack,
+    status,
+    submit,
+    users,
+)
 from datarun.cli.console import print_json, stderr
 from schemas.errors import DatarunError
 
@@ -39,6 +50,8 @@ app.add_typer(folds.app, name="folds", rich_help_panel=WORK)
 app.add_typer(results.app, name="results", rich_help_panel=WORK)
 app.command(rich_help_panel=PARTS)(services.worker)
 app.command(rich_help_panel=PARTS)(services.collector)
+app.command(rich_help_panel=PARTS)(services.gateway)
+app.add_typer(users.app, name="users", rich_help_panel=PARTS)
 app.add_typer(broker.app, name="broker", rich_help_panel=PARTS)
 app.command(rich_help_panel=PARTS)(services.schema)
 

@@ -1,4 +1,4 @@
-"""`datarun worker`, `datarun collector`, `datarun schema`: the parts, one process each."""
+"""`datarun worker`, `collector`, `gateway`, `schema`: the parts, one process each."""
 
 from __future__ import annotations
 
@@ -73,11 +73,57 @@ def collector(database: DatabaseUrl = None, broker: BrokerUrl = None, json: Json
     run_collector(settings)
 
 
+def gateway(
+    host: Annotated[
+        str | None,
+        typer.Option(
+            help="Address to listen on. Setting: DATARUN_GATEWAY_HOST.", show_default="127.0.0.1"
+        ),
+    ] = None,
+    port: Annotated[
+        int | None,
+        typer.Option(help="Port to listen on. Setting: DATARUN_GATEWAY_PORT.", show_default="8000"),
+    ] = None,
+    database: DatabaseUrl = None,
+    json: Json = False,
+) -> None:
+    """Run the gateway, which answers REST requests, until it is stopped.
+
+    It needs the database and no RabbitMQ: what it accepts is published by the collector.
+    """
+    settings = database_settings(database=database, gateway_host=host, gateway_port=port)
+    if json:
+        print_json({"role": "gateway"})
+
+    from consumer.logs import log_to_stderr
+    from gateway.main import run_gateway
+
+    log_to_stderr(settings.log_level)
+    run_gateway(settings)
+
+
 def schema(json: Json = False) -> None:  # noqa: ARG001 - it prints JSON either way
     """Print the JSON Schema of every message, for programs in any language."""
     from schemas.json_schema import json_schema
 
     print_json(json_schema())
+
+
+def database_settings(**given: object) -> Settings:
+    """The settings of what needs the database alone: what is given, then what the connection file
+    of a running stack says, then SQLite in the home."""
+    from pydantic import SecretStr
+
+    from schemas.settings import find_home, load_settings, read_connection
+
+    settings = load_settings(**given)
+    found = find_home()
+    if found is None:
+        return settings
+    known: dict[str, object] = {"home": found.absolute()}
+    if settings.database is None and (database := read_connection(found).get("database")):
+        known["database"] = SecretStr(database)
+    return settings.model_copy(update=known)
 
 
 def service_settings(**given: object) -> Settings:
@@ -87,14 +133,8 @@ def service_settings(**given: object) -> Settings:
     """
     from pydantic import SecretStr
 
-    from schemas.settings import broker_url, find_home, load_settings, read_connection
+    from schemas.settings import broker_url
 
-    settings = load_settings(**given)
-    found = find_home()
+    settings = database_settings(**given)
     chosen = settings.broker.get_secret_value() if settings.broker else None
-    known: dict[str, object] = {"broker": SecretStr(broker_url(chosen))}
-    if found is not None:
-        known["home"] = found.absolute()
-        if settings.database is None and (database := read_connection(found).get("database")):
-            known["database"] = SecretStr(database)
-    return settings.model_copy(update=known)
+    return settings.model_copy(update={"broker": SecretStr(broker_url(chosen))})

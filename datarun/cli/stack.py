@@ -151,6 +151,7 @@ def _document(home: Home) -> dict[str, Any]:
         "connection": str(home.connection_file),
         "logs": str(home.logs),
         "management": connection.management,
+        "gateway": dict(connection.gateway),
         "supervisor": connection.supervisor,
         "pids": dict(connection.pids),
         "started": connection.started.isoformat(),
@@ -158,6 +159,7 @@ def _document(home: Home) -> dict[str, Any]:
 
 
 def _print_ready(home: Home, isolation: str, detached: bool) -> None:
+    from datarun.up.gateway_login import tell_once
     from datarun.up.home import Connection
 
     connection = Connection.read(home)
@@ -168,6 +170,11 @@ def _print_ready(home: Home, isolation: str, detached: bool) -> None:
             f"RabbitMQ's console: {connection.management} "
             f"(user and password are in {home.connection_file})"
         )
+    gateway = connection.gateway
+    lines.append(f"REST: {gateway['url']}, described at {gateway['url']}docs")
+    # Said once; later `datarun status --json` says it to whoever may read the file.
+    if login := tell_once(home):
+        lines.append(f"REST user {login.username}, password {login.password}")
     lines.append("stop with `datarun down`" if detached else "stop with Ctrl-C")
     for line in lines:
         console.print(line, markup=False)

@@ -27,9 +27,19 @@ def status(json: Json = False) -> None:
             name: {"messages": depth.messages, "consumers": depth.consumers}
             for name, depth in depths.items()
         }
-        print_json({"queues": queues, **reply.model_dump(mode="json")})
+        print_json({"queues": queues, **reply.model_dump(mode="json"), "gateway": _gateway()})
         return
     _print(depths, reply)
+
+
+def _gateway() -> dict[str, str] | None:
+    """The REST address of the stack that runs here, with a user; None where none is known."""
+    from schemas.settings import find_home, load_settings, read_connection
+
+    home = find_home()
+    if home is None or load_settings().broker is not None:
+        return None
+    return read_connection(home).get("gateway")
 
 
 def _print(depths: dict[str, QueueDepth], reply: StatusReply) -> None:

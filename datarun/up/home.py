@@ -127,6 +127,9 @@ class Connection:
     """Who may log in to the management console."""
 
     password: str | None = None
+    gateway: Mapping[str, str] = field(default_factory=dict)
+    """`url`, and `username` and `password` of a user, where they are known."""
+
     pids: Mapping[str, int] = field(default_factory=dict)
     """Process ids of the services, by name."""
 
@@ -161,6 +164,9 @@ class Connection:
         lines += [
             f"supervisor = {self.supervisor}",
             f"started = {self.started.isoformat(timespec='seconds')}",
+            "",
+            "[gateway]",
+            *(f"{name} = {_toml_text(text)}" for name, text in self.gateway.items()),
             "",
             "[pids]",
             *(f"{_toml_text(name)} = {pid}" for name, pid in self.pids.items()),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import urllib.request
 
 from broker.blocking import BlockingLink
 from broker.link import Link
@@ -62,6 +63,17 @@ def folds_running(url: str, workers: set[int]) -> int | None:
         for worker in status.workers
         if worker.host == here and worker.pid in workers and worker.role is Role.FOLDS
     )
+
+
+def gateway_answers(url: str) -> bool:
+    """Whether the gateway at this URL is at work."""
+    # Not through a proxy that the environment names: it is on this machine.
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(f"{url}health", timeout=QUICK_SECONDS) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
 
 
 def folds_that_run(count: int) -> str:

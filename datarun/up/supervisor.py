@@ -14,12 +14,14 @@ from pydantic import SecretStr
 
 from broker.blocking import BlockingLink
 from datarun.up.environment import environment
+from datarun.up.gateway_login import gateway_url, prepare_gateway
 from datarun.up.home import Connection, Home
 from datarun.up.notices import Listener, Notice, NoticeKind
 from datarun.up.readiness import (
     declare_shared_topology,
     folds_running,
     folds_that_run,
+    gateway_answers,
     workers_heard,
 )
 from datarun.up.service import Service, ServiceProcess
@@ -32,6 +34,7 @@ from storage.engine import database_url
 COLLECTOR = Service("collector", ("collector",))
 PREPARE_WORKER = Service("prepare worker", ("worker", "--role", Role.PREPARE))
 FOLDS_WORKER = Service("folds worker", ("worker", "--role", Role.FOLDS))
+GATEWAY = Service("gateway", ("gateway",))
 
 START_SECONDS = 90.0
 """How long services may take until they do their work; a loaded machine imports slowly."""
@@ -64,6 +67,8 @@ class Supervisor:
         )
         self._workers: list[ServiceProcess] = []
         self._collectors: list[ServiceProcess] = []
+        self._gateways: list[ServiceProcess] = []
+        self._gateway_url = ""
         self._connection: Connection | None = None
 
     def run(self) -> None:
@@ -103,11 +108,15 @@ class Supervisor:
                 "consumer_timeout_raised": self._broker.consumer_timeout_raised,
             }
         )
+        login = prepare_gateway(self._home, settings)
+        self._gateway_url = gateway_url(settings, login.port)
+        settings = settings.model_copy(update={"gateway_port": login.port})
         handed_on = environment(settings)
         self._collectors = [self._process(COLLECTOR, handed_on)]
         self._workers = [
             self._process(service, handed_on) for service in (PREPARE_WORKER, FOLDS_WORKER)
         ]
+        self._gateways = [self._process(GATEWAY, handed_on)]
         for process in self._services:
             if self._asked_to_stop:
                 return
@@ -123,6 +132,7 @@ class Supervisor:
             user=self._broker.user,
             password=self._broker.password,
             database=database_url(settings),
+            gateway={"url": self._gateway_url, **login.credentials},
             supervisor=os.getpid(),
             started=started,
         )
@@ -140,7 +150,7 @@ class Supervisor:
                         raise ConfigurationError(_no_start(process, death))
                 heard = workers_heard(link)
                 for name, process in list(missing.items()):
-                    if heard is not None and (process in self._collectors or process.pid in heard):
+                    if self._is_at_work(process, heard):
                         del missing[name]
                         self._say(NoticeKind.STARTED, name, f"the {name} is running")
                 if missing and time.monotonic() > deadline:
@@ -150,6 +160,12 @@ class Supervisor:
                     )
                 time.sleep(POLL_SECONDS)
         return not missing
+
+    def _is_at_work(self, process: ServiceProcess, heard: set[int] | None) -> bool:
+        """heard: workers' process ids, as the collector said."""
+        if process in self._gateways:
+            return gateway_answers(self._gateway_url)
+        return heard is not None and (process in self._collectors or process.pid in heard)
 
     def _restart_what_died(self) -> None:
         if (pause := self._broker.death()) is not None:
@@ -180,7 +196,11 @@ class Supervisor:
         self._home.connection_file.unlink(missing_ok=True)
         asked = self._asked_to_stop
         self._say_what_is_waited_for()
-        self._end(self._workers, self._settings.grace_seconds + AFTER_GRACE_SECONDS, asked)
+        self._end(
+            [*self._gateways, *self._workers],
+            self._settings.grace_seconds + AFTER_GRACE_SECONDS,
+            asked,
+        )
         self._end(self._collectors, COLLECTOR_SECONDS, self._asked_to_stop)
         self._say(NoticeKind.STOPPING, "broker", self._broker.stopping)
         self._broker.stop()
@@ -243,7 +263,7 @@ class Supervisor:
 
     @property
     def _services(self) -> list[ServiceProcess]:
-        return [*self._collectors, *self._workers]
+        return [*self._collectors, *self._workers, *self._gateways]
 
 
 def _no_start(process: ServiceProcess, what: str) -> str:

@@ -2,6 +2,7 @@
 
 from alembic import context
 
+from storage import gateway_models  # noqa: F401 - its tables belong to the metadata, too
 from storage.models import Base
 
 connection = context.config.attributes["connection"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import stat
 from contextlib import suppress
 
@@ -137,7 +138,7 @@ def test_given_broker_is_used_and_left_alone(folder: Folder, vhost: Vhost) -> No
     up = folder.up("--slots", "1", DATARUN_BROKER=vhost.amqp_url)
 
     # Then no other one is started, and clients find this one
-    assert set(up["pids"]) == {"collector", "prepare worker", "folds worker"}
+    assert set(up["pids"]) == {"collector", "prepare worker", "folds worker", "gateway"}
     assert not (folder.home / "rabbitmq").exists()
     assert len(folder.json("status")["workers"]) == 2
 
@@ -246,7 +247,27 @@ def test_interrupted_while_it_starts_leaves_nothing(folder: Folder) -> None:
 def test_service_that_cannot_start_makes_up_fail_with_the_end_of_its_log(
     folder: Folder, vhost: Vhost
 ) -> None:
-    # Given a database that the collector cannot use
+    # Given a port that somebody else listens on
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        # When a stack is started whose gateway is to have it
+        done = folder.run(
+            "up",
+            "--detach",
+            DATARUN_BROKER=vhost.amqp_url,
+            DATARUN_GATEWAY_PORT=str(taken.getsockname()[1]),
+        )
+
+    # Then the reason is shown, and nothing is left running
+    assert done.returncode == 1
+    assert "the gateway ended with exit status 1" in done.stderr
+    assert "Address already in use" in done.stderr
+    assert processes_of(folder.path) == {}
+
+
+def test_database_that_cannot_be_used_makes_up_fail_with_the_reason(
+    folder: Folder, vhost: Vhost
+) -> None:
+    # Given a database of a kind that datarun does not know
     # When a stack is started with it
     done = folder.run(
         "up",
@@ -257,7 +278,6 @@ def test_service_that_cannot_start_makes_up_fail_with_the_end_of_its_log(
 
     # Then the reason is shown, and nothing is left running
     assert done.returncode == 1
-    assert "the collector ended with exit status 1" in done.stderr
     assert "databases of kind 'mysql' are not supported" in done.stderr
     assert processes_of(folder.path) == {}
 

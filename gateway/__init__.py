@@ -1,0 +1,1 @@
+"""REST: the interface of 2016 over the message-driven core."""

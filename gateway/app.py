@@ -1,0 +1,127 @@
+"""The application: its endpoints, how errors leave it, and its description."""
+
+from __future__ import annotations
+
+import logging
+from importlib.metadata import version
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from sqlalchemy import Connection, text
+from starlette.exceptions import HTTPException
+
+from gateway import fold_routes, prediction_routes, raw_data_routes
+from gateway.authentication import Authenticator
+from gateway.body_limit import BodyLimit
+from gateway.refusals import ErrorDocument, Refusal
+from gateway.service import MEANINGS, PREFIX, Service, TheService
+from schemas.errors import DatabaseAway, MessageError
+from schemas.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+HEALTH = "/health"
+
+DESCRIPTION = f"""
+The REST interface of 2016 over the message-driven core.
+
+Every call below `{PREFIX}` wants HTTP basic authentication, takes and gives JSON, and is also found
+without the trailing slash; `{PREFIX}raw_data/` is another spelling of `{PREFIX}rawdata/`. An error
+is JSON with a sentence in `detail`.
+
+Register a data set, split it, send the folds of each submission, and collect their results:
+
+```sh
+curl -u "$USER:$PASSWORD" -X POST "$URL/runapp/rawdata/" -d '{{"name": "iris",
+  "target_column": "species", "workflow_elements": "classifier",
+  "files": {{"iris.csv": "..."}}}}'
+curl -u "$USER:$PASSWORD" -X POST "$URL/runapp/rawdata/split/" -d '{{"raw_data_id": 1,
+  "held_out_test": 0.2, "random_state": 42}}'
+curl -u "$USER:$PASSWORD" -X POST "$URL/runapp/submissionfold/" -d '{{"databoard_sf_id": 11,
+  "databoard_s_id": 1, "raw_data": 1, "files": {{"classifier.py": "..."}},
+  "train_is": [0, 1, 2], "test_is": [3, 4], "priority": "L"}}'
+curl -u "$USER:$PASSWORD" -X POST "$URL/runapp/testpredictions/new/" -d '{{"raw_data_id": 1}}'
+```
+"""
+
+
+def make_app(service: Service, settings: Settings) -> FastAPI:
+    """The ASGI application."""
+    app = FastAPI(
+        title="datarun",
+        version=version("datarun"),
+        description=DESCRIPTION,
+        redirect_slashes=False,
+    )
+    app.state.service = service
+    app.state.authenticator = Authenticator(service.database)
+    for module in (raw_data_routes, fold_routes, prediction_routes):
+        app.include_router(module.router)
+    app.add_api_route(
+        HEALTH,
+        _health,
+        methods=["GET"],
+        tags=["operation"],
+        responses={503: {"description": MEANINGS[503], "model": ErrorDocument}},
+    )
+    app.add_exception_handler(Refusal, _refused)
+    app.add_exception_handler(MessageError, _unprocessable)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(DatabaseAway, _away)
+    app.add_exception_handler(Exception, _ours)
+    app.add_middleware(BodyLimit, limit=settings.gateway_body_bytes)
+    return app
+
+
+def _health(service: TheService) -> dict[str, str]:
+    """Whether the gateway is at work. Needs no authentication, and tells nothing."""
+    service.database.read(_select_1)
+    return {"status": "ok"}
+
+
+def _select_1(connection: Connection) -> None:
+    connection.execute(text("SELECT 1"))
+
+
+async def _refused(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, Refusal)
+    return JSONResponse(error.document, error.status, error.headers)
+
+
+async def _unprocessable(_: Request, error: Exception) -> JSONResponse:
+    return JSONResponse({"detail": str(error)}, 422)
+
+
+async def _invalid(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    fault = error.errors()[0]
+    where = ".".join(str(step) for step in fault["loc"])
+    return JSONResponse({"detail": f"{where}: {fault['msg']}"}, 422)
+
+
+async def _http_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    sentences = {
+        404: f"there is nothing at {request.url.path}; /docs lists what there is",
+        405: f"{request.url.path} does not take {request.method}; /docs lists what there is",
+    }
+    detail = sentences.get(error.status_code, str(error.detail))
+    return JSONResponse({"detail": detail}, error.status_code, error.headers)
+
+
+async def _away(_: Request, error: Exception) -> JSONResponse:
+    logger.warning(str(error), extra={"action": "database_away"})
+    return JSONResponse({"detail": str(error)}, 503, {"Retry-After": "5"})
+
+
+async def _ours(request: Request, error: Exception) -> JSONResponse:
+    # Starlette passes it on to the server's log afterwards.
+    logger.error(
+        "a request failed",
+        extra={"action": "request_broken", "path": request.url.path, "reason": repr(error)},
+    )
+    return JSONResponse(
+        {"detail": "the gateway failed; this is its own fault, and its log says why"}, 500
+    )

@@ -1,0 +1,238 @@
+"""What requests bring, as models: validated once, and the source of the OpenAPI description."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any, TypeVar
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+
+from gateway.refusals import Unprocessable
+from schemas.datasets import ShortName, workflow_elements
+from schemas.errors import MessageError
+from schemas.files import checked_name
+from schemas.frozen import MAX_ID
+from schemas.states import Priority
+from schemas.wire import first_fault
+
+
+def _storable(text: str) -> str:
+    if "\0" in text:
+        raise MessageError("the text holds a NUL character, which databases refuse")
+    return text
+
+
+def _priority(value: object) -> object:
+    names = {"L": "L", "LOW": "L", "H": "H", "HIGH": "H"}
+    return names.get(value.upper(), value) if isinstance(value, str) else value
+
+
+def _force(value: str | None) -> str | None:
+    unknown = forced(value) - {SUBMISSION, SUBMISSION_FOLD}
+    if unknown:
+        raise MessageError(
+            f"{', '.join(sorted(unknown))[:80]!r} cannot be forced: write 'submission_fold', "
+            "'submission', or both with a comma between them"
+        )
+    return value
+
+
+def _names(files: dict[str, str]) -> dict[str, str]:
+    for name in files:
+        checked_name(name)
+    return files
+
+
+def _elements(text: str) -> str:
+    workflow_elements(text)
+    return text
+
+
+SUBMISSION = "submission"
+SUBMISSION_FOLD = "submission_fold"
+
+Number = Annotated[int, Field(ge=0, le=MAX_ID)]
+Text = Annotated[str, Field(max_length=1000), AfterValidator(_storable)]
+FileContents = Annotated[dict[str, str], AfterValidator(_names)]
+Indices = Annotated[str | list[int], Field()]
+
+_FILES = (
+    "The files: name -> content, as base64(zlib(bytes)) or as plain text. Names are plain file "
+    "names, without folders."
+)
+_INDICES = (
+    "as base64(zlib(bytes of a little-endian int64 array in C order)), or as a list. Not empty, "
+    "none negative, none repeated."
+)
+
+
+class Body(BaseModel):
+    """Unknown fields are ignored, as in 2016."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+
+
+class RawDataPost(Body):
+    """A data set to register: one CSV file, or several with a python file that splits them."""
+
+    name: ShortName = Field(
+        description="Name of the data set: 1 to 40 of letters, digits, `_` and `-`.",
+        examples=["iris"],
+    )
+    target_column: Text | None = Field(
+        None,
+        description="The CSV file's column to predict; needed unless a python file splits it.",
+        examples=["species"],
+    )
+    workflow_elements: Annotated[Text, AfterValidator(_elements)] = Field(
+        description="The files that a submission has, without `.py`, separated by commas.",
+        examples=["classifier", "feature_extractor, classifier"],
+    )
+    files: Annotated[FileContents, Field(min_length=1)] = Field(
+        description=_FILES,
+        examples=[{"iris.csv": "petal length,species\n1.4,setosa\n4.7,versicolor\n"}],
+    )
+
+
+class SplitPost(Body):
+    """A CSV data set to split into training and test rows."""
+
+    raw_data_id: Number = Field(description="Id of the registered data set.", examples=[1])
+    held_out_test: Annotated[float, Field(gt=0, lt=1)] = Field(
+        description="The share of the rows that is kept for testing.", examples=[0.2]
+    )
+    random_state: Annotated[int, Field(ge=0, lt=2**32)] = Field(
+        42, description="Seed of the split.", examples=[42]
+    )
+
+
+class CustomSplitPost(Body):
+    """A data set to split with the python file that came with it."""
+
+    raw_data_id: Number = Field(description="Id of the registered data set.", examples=[1])
+
+
+class SubmissionFoldPost(Body):
+    """A submission on a CV fold, to train and to test."""
+
+    databoard_sf_id: Number = Field(description="Id of the fold.", examples=[11])
+    databoard_s_id: Number = Field(description="Id of the submission.", examples=[1])
+    raw_data: Number | None = Field(
+        None,
+        description="Id of the data set; needed with the first fold of a submission.",
+        examples=[1],
+    )
+    files: FileContents | None = Field(
+        None,
+        description=f"{_FILES} Needed with a submission's first fold, inherited by later ones.",
+        examples=[{"classifier.py": "class Classifier:\n    ..."}],
+    )
+    train_is: Indices = Field(
+        description=f"Rows of the training data to train on, {_INDICES}", examples=[[0, 1, 2]]
+    )
+    test_is: Indices = Field(
+        description=f"Rows of the training data to validate on, {_INDICES}", examples=[[3, 4]]
+    )
+    priority: Annotated[
+        Priority,
+        BeforeValidator(
+            _priority, json_schema_input_type=Annotated[str, Field(pattern="^(L|H|low|high)$")]
+        ),
+    ] = Field(
+        Priority.L,
+        description="`H` (or `high`) overtakes every `L` (or `low`) that waits.",
+        examples=["L"],
+    )
+    force: Annotated[
+        str | None,
+        AfterValidator(_force),
+        Field(json_schema_extra={"pattern": r"^( *(submission|submission_fold)? *,?)*$"}),
+    ] = Field(
+        None,
+        description=(
+            "`submission_fold`: run this fold again, though it exists; one that runs is cancelled. "
+            "`submission`: these files and this data set replace those of the submission, for "
+            "folds to come. Both, with a comma: both. Other folds are never touched."
+        ),
+        examples=[None, "submission_fold", "submission, submission_fold"],
+    )
+
+
+class PredictionsListPost(Body):
+    """Folds whose predictions are wanted."""
+
+    list_submission_fold: list[Number] = Field(
+        description="Ids of folds. Those that have not ended, or do not exist, are left out.",
+        examples=[[1, 2, 10]],
+    )
+
+
+class PredictionsNewPost(Body):
+    """Which new predictions are wanted."""
+
+    raw_data_id: Number | None = Field(
+        None, description="Id of a data set; without it, folds of all data sets.", examples=[1]
+    )
+
+
+class AcknowledgePost(Body):
+    """Results that have arrived. At least one of the two lists."""
+
+    list_submission_fold: list[Number] = Field(
+        default=[], description="Ids of folds that have ended.", examples=[[1, 2, 10]]
+    )
+    task_ids: list[Annotated[str, Field(max_length=255), AfterValidator(_storable)]] = Field(
+        default=[],
+        description=(
+            "`task_id`s of folds that have ended: exactly these runs, so that a fold which was run "
+            "again meanwhile stays new."
+        ),
+        examples=[[]],
+    )
+
+
+BodyModel = TypeVar("BodyModel", bound=Body)
+
+
+def forced(value: str | None) -> frozenset[str]:
+    """What `force` names."""
+    return frozenset(word.strip() for word in (value or "").split(",") if word.strip())
+
+
+def body_of(
+    model: type[BodyModel], *, optional: bool = False
+) -> Callable[[Request], Awaitable[BodyModel]]:
+    """A dependency that reads and validates the body. Raises Unprocessable.
+
+    In a thread: a data set's body may have hundreds of megabytes. Whatever content type is said,
+    it is JSON: `curl -d` says another one.
+    """
+
+    async def read(request: Request) -> BodyModel:
+        raw = await request.body()
+        return await run_in_threadpool(_parsed, model, raw, optional)
+
+    return read
+
+
+def described(model: type[Body], *, optional: bool = False) -> dict[str, Any]:
+    """The body in the OpenAPI description, for a route's `openapi_extra`."""
+    schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+    schema.pop("$defs", None)
+    return {
+        "requestBody": {
+            "required": not optional,
+            "content": {"application/json": {"schema": schema}},
+        }
+    }
+
+
+def _parsed(model: type[BodyModel], raw: bytes, optional: bool) -> BodyModel:
+    if optional and not raw.strip():
+        raw = b"{}"
+    try:
+        return model.model_validate_json(raw)
+    except ValidationError as error:
+        raise Unprocessable(f"the body cannot be taken: {first_fault(error)}") from error

@@ -1,0 +1,106 @@
+"""Registering a data set: its files under the names of 2016, and a row with an integer id."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from sqlalchemy import Connection, select
+
+from gateway.bodies import RawDataPost
+from gateway.encodings import decoded_file
+from gateway.refusals import NameTaken, NotAcceptable, Unprocessable
+from schemas.datasets import Custom, HoldOut, checked_workflow
+from schemas.errors import MessageError
+from storage.gateway_models import RawData
+from storage.raw_files import write_file
+from storage.upsert import insert_new
+from storage.users import Account
+
+CUSTOM_FILE = "specific.py"
+"""The name of the python file that splits a data set, as in 2016."""
+
+MAX_INFLATED_BYTES = 2 << 30
+"""Files of one data set together: what a small body may swell to."""
+
+COMPRESSIONS = (".gz", ".bz2", ".xz", ".zip")
+
+
+@dataclass(frozen=True)
+class Registration:
+    """A data set as it is to be stored."""
+
+    name: str
+    target_column: str | None
+    workflow_elements: str
+    files: Mapping[str, bytes]
+
+
+def read_registration(post: RawDataPost) -> Registration:
+    """Decode and rename. Raises NotAcceptable, and Unprocessable."""
+    try:
+        names = renamed(post.name, tuple(post.files))
+        files: dict[str, bytes] = {}
+        left = MAX_INFLATED_BYTES
+        for given, text in post.files.items():
+            content = decoded_file(given, text, left)
+            left -= len(content)
+            files[names[given]] = content
+        is_custom = CUSTOM_FILE in files
+        checked_workflow(post.workflow_elements, Custom(CUSTOM_FILE) if is_custom else HoldOut(0.5))
+    except MessageError as error:
+        raise Unprocessable(str(error)) from error
+    if not is_custom and not post.target_column:
+        raise Unprocessable("target_column: a CSV data set needs the name of the column to predict")
+    return Registration(post.name, post.target_column or None, post.workflow_elements, files)
+
+
+def register(connection: Connection, registration: Registration, account: Account) -> int:
+    """Store it and return its id. Raises NameTaken."""
+    row = {
+        "name": registration.name,
+        "target_column": registration.target_column,
+        "workflow_elements": registration.workflow_elements,
+        "uploader": account.username,
+        "created_at": datetime.now(UTC),
+    }
+    taken = connection.scalar(select(RawData.id).where(RawData.name == registration.name))
+    if taken is not None:
+        raise NameTaken("RawData with this name already exists.")
+    # Somebody may insert the same name at this very moment: PostgreSQL then refuses the later of
+    # the two transactions, which is tried again, and finds the name taken.
+    insert_new(connection, RawData, [row])
+    raw_data_id = connection.execute(
+        select(RawData.id).where(RawData.name == registration.name)
+    ).scalar_one()
+    for name, content in registration.files.items():
+        write_file(connection, raw_data_id, name, content)
+    return raw_data_id
+
+
+def renamed(dataset: str, files: tuple[str, ...]) -> dict[str, str]:
+    """Given name -> stored name, as in 2016.
+
+    A single file becomes `<data set>.csv`, and keeps the ending of its compression; the python file
+    among several becomes `specific.py`. Raises NotAcceptable when it cannot be said which is which.
+    """
+    code = [name for name in files if name.endswith(".py")]
+    names = {name: name for name in files}
+    if not code:
+        if len(files) > 1:
+            raise NotAcceptable(
+                f"there are {len(files)} files and none of them is a python file: send one CSV "
+                f"file, or add a {CUSTOM_FILE} that reads them"
+            )
+        (only,) = files
+        ending = next((end for end in COMPRESSIONS if only.lower().endswith(end)), "")
+        return {only: f"{dataset}.csv{ending}"}
+    if CUSTOM_FILE not in code:
+        if len(code) > 1:
+            raise NotAcceptable(
+                f"there are {len(code)} python files, and none of them is named {CUSTOM_FILE}: "
+                "name so the one that splits the data"
+            )
+        names[code[0]] = CUSTOM_FILE
+    return names

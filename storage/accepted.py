@@ -1,0 +1,53 @@
+"""What the collector does for the gateway: uploads registered files, releases folds that waited."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from schemas.errors import BlobError, BrokerUnreachable, DatabaseAway
+from storage.database import Database
+from storage.publisher import OutboxPublisher
+from storage.uploads import next_upload, upload_files
+from storage.waiting_folds import release_folds
+
+logger = logging.getLogger(__name__)
+
+LOOK_SECONDS = 0.5
+"""How often a look is taken at what the gateway has written."""
+
+UPLOAD_AGAIN_SECONDS = 2.0
+
+
+class AcceptedWork:
+    """Loops of a collector; each runs until cancelled, or raises Stopping."""
+
+    def __init__(self, database: Database, url: str, publisher: OutboxPublisher) -> None:
+        self._database = database
+        self._url = url
+        self._publisher = publisher
+
+    async def upload(self) -> None:
+        """Upload the files of data sets that are to be split; then their messages may go."""
+        engine = self._database.engine
+        while True:
+            ours = self._publisher.is_ours
+            upload = await self._database.insist(next_upload, engine, ours=ours)
+            if upload is None:
+                await self._database.pause(LOOK_SECONDS)
+                continue
+            try:
+                # In a thread of its own: it takes as long as the files are large.
+                await asyncio.to_thread(upload_files, engine, self._url, upload)
+            except (BlobError, BrokerUnreachable, DatabaseAway) as error:
+                logger.warning(str(error), extra={"action": "raw_data_not_uploaded"})
+                await self._database.pause(UPLOAD_AGAIN_SECONDS)
+            self._publisher.look()
+
+    async def release_folds(self) -> None:
+        """Publish the folds that have waited for a split which has ended."""
+        while True:
+            if await self._database.insist(release_folds, self._database.engine):
+                self._publisher.look()
+            else:
+                await self._database.pause(LOOK_SECONDS)

@@ -1,0 +1,124 @@
+"""Users of the gateway: names, argon2 hashes of passwords, roles."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+
+from argon2 import PasswordHasher
+from argon2.exceptions import InvalidHashError, VerificationError
+from sqlalchemy import Connection, delete, func, insert, select, update
+
+from schemas.errors import UserError
+from storage.gateway_models import User
+
+MAX_USERNAME = 100
+MAX_PASSWORD = 1000
+
+_HASHER = PasswordHasher()
+NOBODYS_HASH = _HASHER.hash(secrets.token_hex())
+"""No password has it: an unknown name takes as long to refuse as a wrong password."""
+
+
+class UserRole(StrEnum):
+    """What a user may do."""
+
+    USER = "user"
+    """Everything with one's own submissions and data sets."""
+
+    ADMIN = "admin"
+    """Everything with everybody's."""
+
+
+@dataclass(frozen=True)
+class Account:
+    """A user, as the database knows him."""
+
+    username: str
+    role: UserRole
+    created_at: datetime
+    password_hash: str
+
+    @property
+    def is_admin(self) -> bool:
+        """Whether he may see and change what others have uploaded."""
+        return self.role is UserRole.ADMIN
+
+
+def new_password() -> str:
+    """A password nobody has to remember: 144 random bits."""
+    return secrets.token_urlsafe(18)
+
+
+def add_user(connection: Connection, username: str, password: str, role: UserRole) -> None:
+    """Raises UserError when the name or the password is refused, or the name is taken."""
+    if not 0 < len(username) <= MAX_USERNAME or ":" in username or not username.isprintable():
+        raise UserError(
+            f"{username[:MAX_USERNAME]!r} cannot be a user's name: use 1 to {MAX_USERNAME} "
+            "printable characters, without ':', which ends the name in basic authentication"
+        )
+    if find_user(connection, username) is not None:
+        raise UserError(f"there is a user {username!r} already; see `datarun users list`")
+    row = {
+        "username": username,
+        "password_hash": _hashed(password),
+        "role": role.value,
+        "created_at": datetime.now(UTC),
+    }
+    connection.execute(insert(User), [row])
+
+
+def set_password(connection: Connection, username: str, password: str) -> None:
+    """Raises UserError when there is no such user, or the password is refused."""
+    _check_known(connection, username)
+    connection.execute(
+        update(User).where(User.username == username).values(password_hash=_hashed(password))
+    )
+
+
+def remove_user(connection: Connection, username: str) -> None:
+    """What he uploaded stays. Raises UserError when there is no such user."""
+    _check_known(connection, username)
+    connection.execute(delete(User).where(User.username == username))
+
+
+def find_user(connection: Connection, username: str) -> Account | None:
+    """The user of that name."""
+    row = connection.execute(select(User.__table__).where(User.username == username)).one_or_none()
+    if row is None:
+        return None
+    return Account(row.username, UserRole(row.role), row.created_at, row.password_hash)
+
+
+def list_users(connection: Connection) -> list[Account]:
+    """All users, by name."""
+    rows = connection.execute(select(User.__table__).order_by(User.username))
+    return [
+        Account(row.username, UserRole(row.role), row.created_at, row.password_hash) for row in rows
+    ]
+
+
+def count_users(connection: Connection) -> int:
+    """How many there are."""
+    return connection.scalar(select(func.count()).select_from(User)) or 0
+
+
+def matches(password: str, password_hash: str) -> bool:
+    """Whether that is the password. Takes some 50 ms and 64 MiB, on purpose."""
+    try:
+        return _HASHER.verify(password_hash, password[: MAX_PASSWORD + 1])
+    except (VerificationError, InvalidHashError):
+        return False
+
+
+def _hashed(password: str) -> str:
+    if not 0 < len(password) <= MAX_PASSWORD:
+        raise UserError(f"a password has 1 to {MAX_PASSWORD} characters")
+    return _HASHER.hash(password)
+
+
+def _check_known(connection: Connection, username: str) -> None:
+    if find_user(connection, username) is None:
+        raise UserError(f"there is no user {username!r}; see `datarun users list`")
