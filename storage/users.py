@@ -63,7 +63,7 @@ def add_user(connection: Connection, username: str, password: str, role: UserRol
         raise UserError(f"there is a user {username!r} already; see `datarun users list`")
     row = {
         "username": username,
-        "password_hash": _hashed(password),
+        "password_hash": hashed(password),
         "role": role.value,
         "created_at": datetime.now(UTC),
     }
@@ -74,7 +74,7 @@ def set_password(connection: Connection, username: str, password: str) -> None:
     """Raises UserError when there is no such user, or the password is refused."""
     _check_known(connection, username)
     connection.execute(
-        update(User).where(User.username == username).values(password_hash=_hashed(password))
+        update(User).where(User.username == username).values(password_hash=hashed(password))
     )
 
 
@@ -113,7 +113,8 @@ def matches(password: str, password_hash: str) -> bool:
         return False
 
 
-def _hashed(password: str) -> str:
+def hashed(password: str) -> str:
+    """What is stored of a password. Raises UserError when it is refused."""
     if not 0 < len(password) <= MAX_PASSWORD:
         raise UserError(f"a password has 1 to {MAX_PASSWORD} characters")
     return _HASHER.hash(password)

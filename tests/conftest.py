@@ -6,6 +6,7 @@ from tests.support.databases import database_url, engine
 from tests.support.folds import folds, iris
 from tests.support.postgres import postgres, postgres_url
 from tests.support.rabbitmq import rabbitmq, vhost
+from tests.support.rest import rest, rest_engine, shared_rest
 from tests.support.scripted_collector import broker_url, scripted_collector
 from tests.support.stack import postgres_stack, shared_stack, stack
 from tests.support.store import store
@@ -22,7 +23,10 @@ __all__ = [
     "postgres_url",
     "proxy",
     "rabbitmq",
+    "rest",
+    "rest_engine",
     "scripted_collector",
+    "shared_rest",
     "shared_stack",
     "stack",
     "store",

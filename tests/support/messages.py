@@ -15,6 +15,7 @@ import numpy.typing as npt
 from schemas.arrays import Array
 from schemas.datasets import HoldOut, Manifest, Part
 from schemas.events import (
+    DataFailed,
     DataReady,
     FoldEvent,
     FoldFailed,
@@ -197,6 +198,17 @@ def manifest(name: str = "iris", *, blobs: str = "a", **fields: Any) -> Manifest
 def data_ready(message_id: str, of: Manifest | None = None) -> DataReady:
     """A prepare worker has split the data set of that message."""
     return DataReady(message_id=message_id, worker="prepare-1", at=START, manifest=of or manifest())
+
+
+def data_failed(message_id: str, name: str = "iris") -> DataFailed:
+    """A data set that could not be split."""
+    verdict = Verdict(
+        phase=Phase.DATA,
+        kind=FailureKind.DATA,
+        culprit=Culprit.ORGANISER,
+        message="data: there is no column 'species'",
+    )
+    return DataFailed(message_id=message_id, name=name, worker="w1", at=START, verdict=verdict)
 
 
 def labels() -> FetchedLabels:

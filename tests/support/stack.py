@@ -11,11 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 import sqlalchemy as sql
 
+from broker.loopback_ports import free_ports
 from broker.private_node import NodeAddress
 from datarun import Client
 from schemas.errors import DatarunError
+from schemas.states import TERMINAL
+from storage.engine import open_engine, transaction
+from storage.users import UserRole, add_user, find_user
 from tests.support.deadline import wait_until
 from tests.support.rabbitmq import Vhost, new_vhost
 
@@ -75,6 +80,51 @@ class Service:
         self.process.send_signal(signal.SIGCONT)
 
 
+class RestClient:
+    """A user of a gateway process."""
+
+    service: Service
+
+    def __init__(self, url: str, database_url: str) -> None:
+        self.url = url
+        self.auth = ("olga", "olga's password")
+        self._database_url = database_url
+
+    def add_user(self) -> None:
+        """Unless he is there already."""
+        engine = open_engine(self._database_url)
+        try:
+            with transaction(engine) as connection:
+                if find_user(connection, self.auth[0]) is None:
+                    add_user(connection, *self.auth, UserRole.USER)
+        finally:
+            engine.dispose()
+
+    def get(self, path: str, **arguments: Any) -> requests.Response:
+        """GET below /runapp/."""
+        return requests.get(f"{self.url}runapp/{path}", auth=self.auth, timeout=60, **arguments)
+
+    def post(self, path: str, **body: Any) -> requests.Response:
+        """POST below /runapp/."""
+        return requests.post(f"{self.url}runapp/{path}", auth=self.auth, json=body, timeout=60)
+
+    def state_of(self, fold_id: int) -> str:
+        """Of one fold."""
+        return str(self.get(f"submissionfold/{fold_id}/").json()["state"])
+
+    def wait_until_ended(self, *fold_ids: int, within: float = 60) -> None:
+        """Until all of them have their verdict."""
+        wanted = set(fold_ids)
+
+        def ended() -> bool:
+            listed = self.get("submissionfold-light/").json()
+            return wanted <= {
+                fold["databoard_sf_id"] for fold in listed if fold["state"] in TERMINAL
+            }
+
+        wait_until(ended, within=within, what=f"the verdicts of {fold_ids}")
+
+
 class Stack:
     """Collector and workers of one test; starts none by itself."""
 
@@ -132,6 +182,15 @@ class Stack:
         service = self.start(*arguments, **own)
         service.wait_for("worker_ready")
         return service
+
+    def start_gateway(self, port: int | None = None, **settings: object) -> RestClient:
+        """A gateway that answers, and its user."""
+        (port,) = (port,) if port is not None else free_ports(1)
+        client = RestClient(f"http://127.0.0.1:{port}/", self.database_url)
+        client.service = self.start("gateway", gateway_port=port, **settings)
+        client.service.wait_for("gateway_ready")
+        client.add_user()
+        return client
 
     def start_all(self, *, slots: int = 2, **settings: object) -> None:
         """Topology, collector, one worker of each role."""
