@@ -29,7 +29,8 @@ from sklearn.model_selection import StratifiedKFold, train_test_split
 
 from datarun import Client, HoldOut, post_api
 
-SUBMISSIONS = sorted(path for path in Path(__file__).with_name("submissions").iterdir())
+SUBMISSIONS = sorted(Path(__file__).with_name("submissions").iterdir())
+DATARUN = [sys.executable, "-m", "datarun"]
 HELD_OUT_TEST, RANDOM_STATE, N_FOLDS = 0.2, 42, 3
 
 
@@ -70,11 +71,7 @@ def prepare(folder: Path) -> Challenge:
 def over_rest(challenge: Challenge) -> Iterator[Outcome]:
     """The 2016 way: functions of `post_api`, and asking again until everything is there."""
     status = json.loads(subprocess.check_output([*DATARUN, "status", "--json"]))
-    gateway = (
-        status["gateway"]["url"],
-        status["gateway"]["username"],
-        status["gateway"]["password"],
-    )
+    gateway = [status["gateway"][name] for name in ("url", "username", "password")]
 
     # A name is taken once. When an earlier run of this program took it, the data set is there.
     sent = post_api.post_data(*gateway, "iris_rest", "species", "classifier", challenge.csv)
@@ -138,7 +135,7 @@ def over_messages(challenge: Challenge) -> Iterator[Outcome]:
                 "submission_fold_id": 1000 + 10 * submission_id + number,
                 "submission_id": 1000 + submission_id,
                 "dataset": iris,
-                "files": sorted(submission.iterdir()),
+                "files": submission,
                 "train_is": train_is,
                 "test_is": test_is,
                 "priority": "H",
@@ -170,19 +167,14 @@ def show(challenge: Challenge, outcomes: Iterator[Outcome]) -> None:
         line = f"{outcome.fold_id:>5}  {SUBMISSIONS[submission_id - 1].name:<11} {outcome.state:<7}"
         if outcome.state == "TESTED":
             test_is = challenge.folds[number][1]
-            valid = accuracy(outcome, outcome.full_train_predictions, challenge.y_train, test_is)
-            test = accuracy(outcome, outcome.test_predictions, challenge.y_test)
+            guessed = outcome.classes[outcome.full_train_predictions.argmax(axis=1)]
+            valid = np.mean(guessed[test_is] == challenge.y_train[test_is])
+            guessed = outcome.classes[outcome.test_predictions.argmax(axis=1)]
+            test = np.mean(guessed == challenge.y_test)
             print(f"{line} {valid:>10.3f} {test:>6.3f}  {outcome.train_time:.3f} s")
         else:
             # The last two lines: what happened, and in which phase, as databoard looks for it.
             print(line, "-", " - ".join(outcome.log_messages.splitlines()[-2:]))
-
-
-def accuracy(
-    outcome: Outcome, probabilities: np.ndarray, y: np.ndarray, rows: Any = slice(None)
-) -> float:
-    """Share of the rows whose most probable class is the true one."""
-    return float((outcome.classes[probabilities.argmax(axis=1)] == y)[rows].mean())
 
 
 def predictions(fold: dict[str, Any], name: str) -> np.ndarray | None:
@@ -196,13 +188,10 @@ def predictions(fold: dict[str, Any], name: str) -> np.ndarray | None:
 def ok(response: Any) -> Any:
     """The answer's content; what was refused ends the program with the reason."""
     if not response.ok:
-        sys.exit(
-            f"{response.request.method} {response.url}: {response.status_code} {response.text}"
-        )
+        sys.exit(f"{response.url}: {response.status_code} {response.text}")
     return response.json()
 
 
-DATARUN = [sys.executable, "-m", "datarun"]
 WAYS: dict[str, Callable[[Challenge], Iterator[Outcome]]] = {
     "rest": over_rest,
     "messages": over_messages,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import re
 import subprocess
 import sys
@@ -138,6 +139,24 @@ def test_a_data_set_with_a_python_file_is_sent_and_split(
         )
     )
     assert documented.wait_until_ended(511)["state"] == "TESTED"
+
+
+def test_a_compressed_file_keeps_its_ending_and_is_split(
+    documented: DocumentedGateway, gateway: tuple[str, str, str], files: Files
+) -> None:
+    # Given what 2016 renamed to .csv, and could not read
+    compressed = files.iris.with_suffix(".csv.gz")
+    compressed.write_bytes(gzip.compress(files.iris.read_bytes()))
+
+    # When it is sent and split
+    raw_data_id = accepted(
+        post_api.post_data(*gateway, "compressed", "species", "classifier", compressed)
+    )["id"]
+    accepted(post_api.post_split(*gateway, 0.7, raw_data_id))
+
+    # Then it has its rows
+    data = documented.wait_until_split(raw_data_id)
+    assert (data["state"], data["n_train"]) == ("READY", N_TRAIN)
 
 
 def test_priority_is_sent(
