@@ -1,6 +1,6 @@
 """The same folds by joblib and by datarun: what isolation, delivery and storage cost.
 
-    .venv/bin/python benchmarks/folds.py [--repeat 3] [--only trivial,forests,boosting]
+    .venv/bin/python benchmarks/folds.py [--repeat 3] [--only trivial,forests]
 
 joblib runs them in process memory with two warm loky workers. datarun runs them from messages, with
 one warm worker of two slots, and stores every verdict in SQLite; the clock runs from the first
@@ -67,6 +67,19 @@ def _frame(X: np.ndarray, y: np.ndarray) -> pd.DataFrame:
     return pd.DataFrame(X, columns=[f"x{number}" for number in range(X.shape[1])]).assign(label=y)
 
 
+def _forests(name: str, *, folds: int, trees: int) -> Case:
+    return Case(
+        name,
+        folds,
+        lambda: _frame(*load_digits(return_X_y=True)),
+        lambda: RandomForestClassifier(n_estimators=trees, random_state=0),
+        _submission(
+            "from sklearn.ensemble import RandomForestClassifier",
+            f"RandomForestClassifier(n_estimators={trees}, random_state=0)",
+        ),
+    )
+
+
 CASES = (
     Case(
         "trivial",
@@ -75,16 +88,8 @@ CASES = (
         DummyClassifier,
         _submission("from sklearn.dummy import DummyClassifier", "DummyClassifier()"),
     ),
-    Case(
-        "forests",
-        60,
-        lambda: _frame(*load_digits(return_X_y=True)),
-        lambda: RandomForestClassifier(n_estimators=50, random_state=0),
-        _submission(
-            "from sklearn.ensemble import RandomForestClassifier",
-            "RandomForestClassifier(n_estimators=50, random_state=0)",
-        ),
-    ),
+    _forests("forests", folds=60, trees=50),
+    _forests("large-forests", folds=16, trees=400),
     Case(
         "boosting",
         12,

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import secrets
-import shutil
 from pathlib import Path
-from typing import Any
 
 from consumer import fold_verdicts as verdicts
 from consumer.fold_run import FoldRun, OnPhase
 from consumer.jobs import FoldJob, FoldOutcome
+from consumer.scratch import remove_tree
 from consumer.zygote_link import SlotLink, ZygoteError, ZygoteLink
 from schemas.errors import ConfigurationError
 from schemas.events import Measurements
@@ -76,6 +74,7 @@ class FoldExecutor:
         # No fold can guess where the next one will be, and put something there.
         folder = self._scratch / f"fold-{secrets.token_hex(16)}"
         for _ in range(_STARTS):
+            link = None
             try:
                 link = await self._slot(slot)
                 return await FoldRun(link, job, on_phase).run(folder, self._threads)
@@ -84,7 +83,8 @@ class FoldExecutor:
             except OSError:  # the slot's process is dead: start another
                 continue
             finally:
-                self._remove(folder)
+                if link is None or link.lost:  # a slot removes what its fold leaves
+                    self._remove(folder)
         return _ended(verdicts.infrastructure(f"slot {slot} does not start"))
 
     async def _slot(self, number: int) -> SlotLink:
@@ -102,24 +102,10 @@ class FoldExecutor:
     def _remove(self, folder: Path) -> None:
         """In a thread, while the next fold begins."""
         loop = asyncio.get_running_loop()
-        removal = loop.run_in_executor(None, _remove_tree, folder)
+        removal = loop.run_in_executor(None, remove_tree, folder)
         self._removals.add(removal)
         removal.add_done_callback(self._removals.discard)
 
 
 def _ended(verdict: Verdict) -> FoldOutcome:
     return FoldOutcome(FoldState.ERROR, verdict, None, None, Measurements(), Output())
-
-
-def _remove_tree(folder: Path) -> None:
-    """Remove a fold's files, also where its code took away the permission to."""
-
-    def permit(function: Any, path: str, _: object) -> None:
-        os.chmod(os.path.dirname(path), 0o700)
-        if os.path.isdir(path) and not os.path.islink(path):
-            os.chmod(path, 0o700)
-        if function in (os.rmdir, os.unlink):
-            function(path)
-
-    if folder.exists():
-        shutil.rmtree(folder, onerror=permit)

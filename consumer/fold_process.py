@@ -22,7 +22,7 @@ from consumer.fold_task import FoldTask
 from consumer.frames import BEGIN, HEADER, FrameKind, receive_exactly
 from consumer.linux import flush_c_streams
 from consumer.parts import open_part
-from consumer.seal import CONNECTION, FoldStreams, Surroundings, leave_the_slot, settle
+from consumer.seal import Surroundings, leave_the_slot, settle, wait_for_a_job
 from consumer.workflows.custom import CustomWorkflow
 from consumer.workflows.failure import Failure, describe
 from consumer.workflows.standard import StandardWorkflow
@@ -52,7 +52,7 @@ class _Fold:
         while len(header) < HEADER.size:
             header += receive_exactly(connection, HEADER.size - len(header))
         _, size = HEADER.unpack(header)
-        self._task: FoldTask = pickle.loads(receive_exactly(connection, size))
+        self._task = FoldTask(**pickle.loads(receive_exactly(connection, size)))
         self._x = descriptors
         self._folder = Path(self._task.folder)
         around = Surroundings(
@@ -117,11 +117,11 @@ class _Fold:
         self._send(kind, prefix.getvalue())
 
 
-def become_fold(streams: FoldStreams, controller: ThreadpoolController) -> NoReturn:
+def become_fold(orders: socket.socket, controller: ThreadpoolController) -> NoReturn:
     """Never returns: after its last report the fold waits to be measured and killed."""
     try:
-        leave_the_slot(streams)
-        connection = socket.socket(fileno=CONNECTION)
+        leave_the_slot(orders)
+        connection = wait_for_a_job()
         try:
             _Fold(connection, controller).run()
         except _Ended:

@@ -59,9 +59,11 @@ class FoldRun:
         self._clock = PhaseClock()
         self._predictions: dict[Phase, npt.NDArray[np.float64]] = {}
         self._verdict: Verdict | None = None
+        self._heard_at: float | None = None
+        """When the present phase's frame came; None as long as it has not."""
 
     async def run(self, folder: Path, threads: int) -> FoldOutcome:
-        """folder: the fold's own, not made yet, and left to the caller to remove.
+        """folder: the fold's own, not made yet; removed by the slot, as long as that lives.
 
         When it is cancelled, everything that the fold started is dead before it leaves. Raises
         OSError when the slot is dead before the fold has begun.
@@ -79,7 +81,8 @@ class FoldRun:
             stdout, stderr = (held.enter_context(CapturedStream()) for _ in range(2))
             # The open files go with the first bytes, past the slot, which reads none of them.
             socket.send_fds(ours, [frame[: HEADER.size]], x)
-            self._slot.run(_slot_limits(job), (theirs.fileno(), stdout.writer, stderr.writer))
+            descriptors = (theirs.fileno(), stdout.writer, stderr.writer)
+            self._slot.run(_slot_limits(job), descriptors, folder)
             theirs.close()
             stdout.close_writer()
             stderr.close_writer()
@@ -120,25 +123,28 @@ class FoldRun:
         loop = asyncio.get_running_loop()
         try:
             await loop.sock_sendall(connection, frame)
-            begun, _ = await self._hear(connection, FrameKind.BEGUN, BEGIN.size)
+            begun = await self._hear(connection, FrameKind.BEGUN, BEGIN.size)
             moment, cpu = BEGIN.unpack(begun)
             self._clock.begin(cpu, moment)
             for phase, kind, rows, reached in self._phases():
-                self._phase = phase
+                self._phase, self._heard_at = phase, None
                 limit = largest_payload(self._job.manifest, rows) if rows else 0
-                payload, moment = await self._hear(connection, kind, limit)
-                cpu = await self._measure(moment)
+                payload = await self._hear(connection, kind, limit)
                 if rows:
-                    self._predictions[self._phase] = await self._checked(payload, rows)
-                if reached is not FoldState.TESTED:
-                    self._on_phase(reached, self._clock.measurements)
-                    self._clock.begin(cpu)
-                    await loop.sock_sendall(connection, GO)
+                    self._predictions[phase] = await self._checked(payload, rows)
+                if reached is FoldState.TESTED:  # its slot measures it before it kills it
+                    break
+                mark = await self._slot.mark()
+                if mark is None:  # it is dead: its slot's last report counts
+                    return False
+                self._clock.end(phase, mark.cpu, mark.memory, self._heard_at)
+                self._on_phase(reached, self._clock.measurements)
+                self._clock.begin(mark.cpu)
+                await loop.sock_sendall(connection, GO)
         except (EOFError, ConnectionError):
             return False
         except _Failed as failed:
             self._verdict = failed.verdict
-            await self._measure(time.monotonic())
         return True
 
     def _phases(self) -> tuple[tuple[Phase, FrameKind, int, FoldState], ...]:
@@ -150,15 +156,13 @@ class FoldRun:
             (Phase.TEST, FrameKind.TESTED, manifest.n_test, FoldState.TESTED),
         )
 
-    async def _hear(
-        self, connection: socket.socket, expected: FrameKind, limit: int
-    ) -> tuple[bytearray, float]:
-        """The payload of the next frame, and when the frame came. _Failed when it is another."""
+    async def _hear(self, connection: socket.socket, expected: FrameKind, limit: int) -> bytearray:
+        """The payload of the next frame. _Failed when it is another."""
         try:
             kind, size = await read_header(connection)
         except FrameError as error:
             raise self._bad(f"the process said what no fold says: {error}") from error
-        moment = time.monotonic()
+        self._heard_at = time.monotonic()
         if kind is FrameKind.FAILED and size <= _REPORT_LIMIT:
             payload = await read_exactly(connection, size)
             raise _Failed(verdicts.reported(self._job, self._phase, payload))
@@ -166,7 +170,7 @@ class FoldRun:
             raise self._bad(f"the process said {kind.name} in {self._phase}")
         if size > limit:
             raise self._bad(f"predictions take {size} bytes; at most {limit} are read")
-        return await read_exactly(connection, size), moment
+        return await read_exactly(connection, size)
 
     async def _checked(self, payload: bytearray, rows: int) -> npt.NDArray[np.float64]:
         try:
@@ -176,20 +180,12 @@ class FoldRun:
         except BadPredictions as error:
             raise self._bad(str(error)) from error
 
-    async def _measure(self, moment: float) -> float:
-        """Close the phase at `moment`; returns the CPU seconds used until now."""
-        mark = await self._slot.mark()
-        if mark is None:  # the fold is dead: its slot's last report counts
-            return 0.0
-        self._clock.end(self._phase, mark.cpu, mark.memory, moment)
-        return mark.cpu
-
     def _bad(self, message: str) -> _Failed:
         return _Failed(verdicts.bad_output(self._job, self._phase, message))
 
     def _outcome(self, report: SlotReport | None, output: Output) -> FoldOutcome:
         if report is not None:
-            self._clock.end(self._phase, report.cpu, report.memory)
+            self._clock.end(self._phase, report.cpu, report.memory, self._heard_at)
         verdict = self._judged(report)
         return FoldOutcome(
             state=FoldState.TESTED if verdict is None else FoldState.ERROR,

@@ -43,7 +43,8 @@ def job_frame(job: FoldJob, folder: Path, threads: int) -> bytes:
         train_is=job.train_is,
         y=map_npy(job.folder / part_filename("y_train", "npy"))[job.train_is],
     )
-    body = pickle.dumps(task, protocol=5)
+    # Its fields, not itself: where it is read, our modules are out of sight.
+    body = pickle.dumps(vars(task), protocol=5)
     return HEADER.pack(FrameKind.JOB, len(body)) + body
 
 

@@ -6,6 +6,7 @@ import ctypes
 import os
 
 _PR_SET_PDEATHSIG = 1
+_PR_SET_NAME = 15
 _PR_SET_CHILD_SUBREAPER = 36
 
 _MADV_COLLAPSE = 25
@@ -26,6 +27,11 @@ def adopt_orphans() -> None:
 def die_with_parent(signal_number: int) -> None:
     """Have the kernel send this process a signal when its parent dies."""
     _prctl(_PR_SET_PDEATHSIG, signal_number)
+
+
+def name_process(name: str) -> None:
+    """What `ps`, `top` and the kernel's log call this process; at most 15 bytes are kept."""
+    _prctl(_PR_SET_NAME, ctypes.c_char_p(name.encode()))
 
 
 def flush_c_streams() -> None:
@@ -61,7 +67,7 @@ def cpu_clock(pid: int) -> int:
     return (~pid << 3) | 2
 
 
-def _prctl(option: int, argument: int) -> None:
+def _prctl(option: int, argument: int | ctypes.c_char_p) -> None:
     if _libc.prctl(option, argument, 0, 0, 0) != 0:
         error = ctypes.get_errno()
         raise OSError(error, f"prctl({option}): {os.strerror(error)}")

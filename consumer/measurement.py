@@ -83,6 +83,7 @@ class Meter:
         self._inherited = own.private if own else 0
         self._file = 0
         self._copied = 0
+        self._read_at = 0
         self._shares: dict[int, _OwnShare] = {}
         self._reaped_cpu = 0.0
         self._peak = 0
@@ -160,13 +161,17 @@ class Meter:
         """How many inherited pages were copied, in kB.
 
         Each copy was a page fault. As long as there were few, their number is near enough, and
-        costs nothing; to look at every page costs half a millisecond or more.
+        costs nothing. To look at every page takes two milliseconds, so that is done only where the
+        fold has grown by as much again.
         """
-        copied = faults_of(self._fold) * _PAGE - grown
-        if copied > _FEW:
-            share = share_of(self._fold)
-            copied = share.alone - grown if share is not None else 0
-        self._copied = max(self._copied, copied)
+        faulted = faults_of(self._fold) * _PAGE
+        touched = max(faulted, grown)
+        if touched <= _FEW:
+            self._copied = max(self._copied, faulted - grown)
+        elif touched - self._read_at >= _FEW:
+            self._read_at = touched
+            if (share := share_of(self._fold)) is not None:
+                self._copied = max(self._copied, share.alone - grown)
 
 
 def _still_shared(slot: Share | None) -> int:

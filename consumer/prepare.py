@@ -58,7 +58,7 @@ async def prepare_dataset(
             "memory": memory_bytes // 1024,
             "processes": _PROCESSES,
         }
-        link.run(limits, (theirs.fileno(), stdout.writer, stderr.writer))
+        link.run(limits, (theirs.fileno(), stdout.writer, stderr.writer), None)
         theirs.close()
         stdout.close_writer()
         stderr.close_writer()

@@ -18,12 +18,11 @@ from typing import NoReturn
 
 from consumer.frames import HEADER, FrameKind, receive_exactly
 from consumer.seal import (
-    CONNECTION,
-    FoldStreams,
     Surroundings,
     leave_the_slot,
-    remember_our_modules,
+    set_the_scene,
     settle,
+    wait_for_a_job,
 )
 from consumer.slot_process import serve
 from consumer.split_task import SplitTask, refuse
@@ -31,11 +30,11 @@ from consumer.workflows.failure import Refusal, describe
 from schemas.states import Culprit
 
 
-def _become_preparer(streams: FoldStreams) -> NoReturn:
+def _become_preparer(orders: socket.socket) -> NoReturn:
     """Never returns: after its last report the process waits to be killed."""
     try:
-        leave_the_slot(streams)
-        connection = socket.socket(fileno=CONNECTION)
+        leave_the_slot(orders)
+        connection = wait_for_a_job()
         _, size = HEADER.unpack(receive_exactly(connection, HEADER.size))
         task: SplitTask = pickle.loads(receive_exactly(connection, size))
         kind, answer = _prepare(task)
@@ -55,7 +54,7 @@ def _prepare(task: SplitTask) -> tuple[FrameKind, bytes]:
     from consumer.custom_split import split_custom
     from consumer.held_out import split_held_out
 
-    remember_our_modules()
+    set_the_scene()
     settle(Surroundings(folder=Path(task.folder), threads=task.threads, seed=0))
     os.chdir(task.folder)
     try:

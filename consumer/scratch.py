@@ -1,11 +1,13 @@
-"""A worker's scratch folder, and the removal of those that killed workers left behind."""
+"""A worker's scratch folder, and removing what was left: by killed workers, and by folds."""
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from consumer.folder_lock import FolderLock
 
@@ -34,3 +36,17 @@ def scratch_folder(parent: Path, worker: str) -> Iterator[Path]:
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         lock.release(remove=True)
+
+
+def remove_tree(folder: Path) -> None:
+    """Remove a fold's files, also where its code took away the permission to."""
+
+    def permit(function: Any, path: str, _: object) -> None:
+        os.chmod(os.path.dirname(path), 0o700)
+        if os.path.isdir(path) and not os.path.islink(path):
+            os.chmod(path, 0o700)
+        if function in (os.rmdir, os.unlink):
+            function(path)
+
+    if folder.exists():
+        shutil.rmtree(folder, onerror=permit)

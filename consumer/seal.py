@@ -8,6 +8,7 @@ import os
 import random
 import resource
 import signal
+import socket
 import sys
 import tempfile
 import types
@@ -17,12 +18,16 @@ from pathlib import Path
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
-from consumer.linux import die_with_parent
+from consumer import packets
+from consumer.linux import die_with_parent, name_process
 
 CONNECTION = 3
 """The descriptor of a fold's socket; 0, 1 and 2 are the standard streams, and there is no other."""
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+ZYGOTE_THREADS = 1
+"""A process that has used several OpenMP threads cannot be forked: its children hang."""
+
 KEPT_VARIABLES = ("PATH", "LANG", "TZ", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES")
 """All that a fold learns of the worker's environment: no address, no password."""
 
@@ -31,45 +36,61 @@ _NICENESS = 5
 _OUR_PACKAGES = frozenset({"consumer", "schemas"})
 
 
-_our_modules: list[str] = []
+def set_the_scene() -> None:
+    """What is the same for all folds: done once, in the process that they are forked from.
 
-
-def remember_our_modules() -> None:
-    """Called once in the zygote: to search sys.modules in each fold would touch all their names.
-
-    A page of an inherited object's reference count is copied when it is touched: 800 pages, 3 ms.
+    Each page of inherited memory that a fold writes to is copied then, 2 to 4 microseconds a page,
+    and taking one module out of sight touches two. Everything of ours must be imported before.
     """
-    ours = (name for name in sys.modules if name.partition(".")[0] in _OUR_PACKAGES)
-    _our_modules[:] = sorted(ours)
+    os.umask(0o077)
+    _set_limit(resource.RLIMIT_CORE, 0)
+    _set_limit(resource.RLIMIT_NOFILE, _OPEN_FILES)
+    kept = {
+        name: os.environ[name]
+        for name in (*KEPT_VARIABLES, *THREAD_VARIABLES)
+        if name in os.environ
+    }
+    os.environ.clear()
+    os.environ.update(kept, PYTHONDONTWRITEBYTECODE="1")
+    for name in [name for name in sys.modules if name.partition(".")[0] in _OUR_PACKAGES]:
+        del sys.modules[name]
+    # Processes that user code spawns import the main module again: let it be an empty one.
+    sys.modules["__main__"] = types.ModuleType("__main__")
 
 
-@dataclass(frozen=True)
-class FoldStreams:
-    """Open descriptors that a fold gets from its slot."""
+def leave_the_slot(orders: socket.socket) -> None:
+    """The first steps after the fork, which may come long before there is a job.
 
-    connection: int
-    stdout: int
-    stderr: int
-
-
-def leave_the_slot(streams: FoldStreams) -> None:
-    """The first steps after the fork, before the job is read.
-
-    The fold gets a session of its own and keeps no descriptor but its own; it dies with its slot.
+    The fold gets a session of its own, dies with its slot, and keeps no descriptor but `orders`.
     """
     os.setsid()
     die_with_parent(signal.SIGKILL)
-    # Copies above the range of the final numbers, so that none overwrites another.
-    sources = [os.dup2(fd, 64 + fd) for fd in (streams.stdout, streams.stderr, streams.connection)]
-    null = os.open(os.devnull, os.O_RDONLY)
-    for source, target in zip((null, *sources), (0, 1, 2, CONNECTION), strict=True):
-        os.dup2(source, target, inheritable=target != CONNECTION)
+    name_process("fold")
+    os.dup2(orders.detach(), CONNECTION, inheritable=False)
     os.closerange(CONNECTION + 1, 1 << 16)
     # The worker and the slot come first, for they must be able to stop it.
     os.nice(_NICENESS)
     # When the machine runs out of memory, a fold goes first, never the worker.
-    Path("/proc/self/oom_score_adj").write_text("1000")
-    os.umask(0o077)
+    descriptor = os.open("/proc/self/oom_score_adj", os.O_WRONLY)
+    os.write(descriptor, b"1000")
+    os.close(descriptor)
+
+
+def wait_for_a_job() -> socket.socket:
+    """The fold's socket, once the slot passes it on, with the pipes that become its output."""
+    with socket.socket(fileno=CONNECTION) as orders:
+        try:
+            _, descriptors = packets.receive(orders)
+        except EOFError:
+            os._exit(0)
+        connection, stdout, stderr = descriptors
+        os.dup2(stdout, 1)
+        os.dup2(stderr, 2)
+        os.close(stdout)
+        os.close(stderr)
+    os.dup2(connection, CONNECTION, inheritable=False)
+    os.close(connection)
+    return socket.socket(fileno=CONNECTION)
 
 
 @dataclass(frozen=True)
@@ -87,35 +108,26 @@ class Surroundings:
 
 
 def settle(around: Surroundings, controller: ThreadpoolController | None = None) -> None:
-    """The last steps, once the job is known.
-
-    Limits, environment, temporary files, threads and random numbers are set; our own modules
-    are out of sight.
-    """
+    """The last steps, once the job is known: limits, folders, threads and random numbers."""
     temporary = around.folder / "tmp"
     temporary.mkdir(parents=True)
-    _set_limit(resource.RLIMIT_CORE, 0)
-    _set_limit(resource.RLIMIT_NOFILE, _OPEN_FILES)
     if around.cpu_seconds is not None:
         # A second line: the slot measures the CPU time of the whole tree.
         _set_limit(resource.RLIMIT_CPU, int(around.cpu_seconds) + 2)
     if around.file_bytes is not None:
         _set_limit(resource.RLIMIT_FSIZE, around.file_bytes)
-    kept = {name: os.environ[name] for name in KEPT_VARIABLES if name in os.environ}
-    os.environ.clear()
-    os.environ.update(kept, HOME=str(around.folder), TMPDIR=str(temporary))
-    os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(around.threads)))
-    os.environ["LOKY_MAX_CPU_COUNT"] = str(around.threads)
-    os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
+    threads = str(around.threads)
+    os.environ.update(
+        dict.fromkeys(THREAD_VARIABLES, threads),
+        HOME=str(around.folder),
+        TMPDIR=str(temporary),
+        LOKY_MAX_CPU_COUNT=threads,
+    )
     tempfile.tempdir = str(temporary)
-    if controller is not None:
+    if controller is not None and around.threads != ZYGOTE_THREADS:
         controller.limit(limits=around.threads)
     random.seed(around.seed)
     np.random.seed(around.seed)
-    for name in _our_modules:
-        del sys.modules[name]
-    # Processes that user code spawns import the main module again: let it be an empty one.
-    sys.modules["__main__"] = types.ModuleType("__main__")
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     faulthandler.enable()
     gc.enable()

@@ -1,11 +1,13 @@
 """A slot: forks one fold at a time, measures it, holds it to its limits, leaves nothing of it.
 
-A slot is forked from the zygote once. It passes a fold's socket on without reading it, so that no
-data is ever in its memory, which the next fold inherits.
+A slot is forked from the zygote once. The next fold's process is forked when the last one has
+ended, and waits; so forking costs a fold no time. A slot passes a fold's socket on without reading
+it: no data is ever in its memory, which the next fold inherits.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
@@ -13,15 +15,18 @@ import socket
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import NoReturn
 
 from consumer import packets
 from consumer.linux import adopt_orphans
 from consumer.measurement import Meter, Usage
 from consumer.process_tree import kill_descendants
-from consumer.seal import FoldStreams
+from consumer.scratch import remove_tree
 
 _RETRY = 0.001
+_DYING_MILLISECONDS = 50
+"""A killed process gives back its memory first: 2 ms for a small one."""
 
 
 @dataclass(frozen=True)
@@ -36,35 +41,71 @@ class SlotLimits:
     processes: int
 
 
-def serve(control: socket.socket, become: Callable[[FoldStreams], NoReturn]) -> NoReturn:
-    """Run folds as ordered, until the worker is gone. become: what a forked child does."""
+Become = Callable[[socket.socket], NoReturn]
+"""What a forked child does: leaves the slot, waits on the socket for a job, and runs it."""
+
+
+class _Ahead:
+    """A fold's process, forked ahead of need: it waits for its sockets, and costs no time then."""
+
+    def __init__(self, become: Become) -> None:
+        self._become = become
+        self._fork()
+
+    def start(self, descriptors: list[int]) -> int:
+        """Let it begin; returns its pid."""
+        try:
+            packets.send(self._orders, {}, tuple(descriptors))
+        except OSError:  # it was killed while it waited
+            self._orders.close()
+            os.waitpid(self._pid, 0)
+            self._fork()
+            packets.send(self._orders, {}, tuple(descriptors))
+        for descriptor in descriptors:
+            os.close(descriptor)
+        self._orders.close()
+        return self._pid
+
+    def _fork(self) -> None:
+        self._orders, theirs = packets.socket_pair()
+        self._pid = os.fork()
+        if self._pid == 0:
+            self._become(theirs)
+        theirs.close()
+
+
+def serve(control: socket.socket, become: Become) -> NoReturn:
+    """Run folds as ordered, until the worker is gone."""
     adopt_orphans()
     while True:
-        try:
-            packet, descriptors = packets.receive(control)
-        except EOFError:
-            os._exit(0)
-        if packet["do"] == "run":  # an order about a fold that has ended meanwhile says nothing
-            limits = SlotLimits(**packet["limits"])
-            _run(control, limits, FoldStreams(*descriptors), become)
+        ahead = _Ahead(become)
+        packet, descriptors = _next_order(control)
+        # An order about a fold that has ended meanwhile says nothing.
+        while packet["do"] != "run":
+            packet, descriptors = _next_order(control)
+        _run(control, SlotLimits(**packet["limits"]), ahead.start(descriptors))
+        if packet["folder"] is not None:
+            # What cannot be removed goes with the worker's own folder.
+            with contextlib.suppress(OSError):
+                remove_tree(Path(packet["folder"]))
 
 
-def _run(
-    control: socket.socket,
-    limits: SlotLimits,
-    streams: FoldStreams,
-    become: Callable[[FoldStreams], NoReturn],
-) -> None:
+def _next_order(control: socket.socket) -> tuple[packets.Packet, list[int]]:
+    try:
+        return packets.receive(control)
+    except EOFError:
+        os._exit(0)
+
+
+def _run(control: socket.socket, limits: SlotLimits, fold: int) -> None:
     slot = os.getpid()
-    started = time.monotonic()
-    fold = os.fork()
-    if fold == 0:
-        become(streams)
-    for descriptor in (streams.connection, streams.stdout, streams.stderr):
-        os.close(descriptor)
     meter = Meter(slot, fold)
-    over = _watch(control, fold, meter, limits, started)
-    status = _clear(slot, fold, meter)
+    pidfd = os.pidfd_open(fold)
+    try:
+        over = _watch(control, pidfd, meter, limits)
+        status = _clear(slot, fold, pidfd, meter)
+    finally:
+        os.close(pidfd)
     report = {"status": status, "over": over, **asdict(meter.total())}
     try:
         packets.send(control, {"ended": report})
@@ -73,38 +114,36 @@ def _run(
 
 
 def _watch(
-    control: socket.socket, fold: int, meter: Meter, limits: SlotLimits, started: float
+    control: socket.socket, pidfd: int, meter: Meter, limits: SlotLimits
 ) -> dict[str, float | str] | None:
     """Returns when the fold has ended, must end, or used too much: then what it used."""
-    descriptor = os.pidfd_open(fold)
     poll = select.poll()
-    poll.register(descriptor, select.POLLIN)
+    poll.register(pidfd, select.POLLIN)
     poll.register(control, select.POLLIN)
+    started = time.monotonic()
     deadline = started + limits.wall
-    try:
-        while True:
-            pause = min(meter.next_sample, deadline) - time.monotonic()
-            ready = {number for number, _ in poll.poll(max(0.0, pause) * 1000)}
-            if descriptor in ready:
-                return None
-            if control.fileno() in ready and _obey(control, meter):
-                return None
-            now = time.monotonic()
-            if now >= deadline:
-                meter.sample()
-                return {"limit": "wall", "used": now - started}
-            if now >= meter.next_sample and (over := _exceeded(meter.sample(), limits)):
-                return over
-    finally:
-        os.close(descriptor)
+    while True:
+        pause = min(meter.next_sample, deadline) - time.monotonic()
+        ready = {number for number, _ in poll.poll(max(0.0, pause) * 1000)}
+        if pidfd in ready:
+            return None
+        if control.fileno() in ready and _obey(control, meter):
+            return None
+        now = time.monotonic()
+        if now >= deadline:
+            meter.sample()
+            return {"limit": "wall", "used": now - started}
+        if now >= meter.next_sample and (over := _exceeded(meter.sample(), limits)):
+            return over
 
 
 def _obey(control: socket.socket, meter: Meter) -> bool:
     """Whether the fold must end now."""
     try:
         packet, _ = packets.receive(control)
+        mark = meter.mark()
         if packet["do"] == "mark":
-            packets.send(control, {"mark": asdict(meter.mark())})
+            packets.send(control, {"mark": asdict(mark)})
     except (EOFError, OSError):
         return True
     return bool(packet["do"] == "kill")
@@ -120,7 +159,7 @@ def _exceeded(usage: Usage, limits: SlotLimits) -> dict[str, float | str] | None
     return None
 
 
-def _clear(slot: int, fold: int, meter: Meter) -> int:
+def _clear(slot: int, fold: int, pidfd: int, meter: Meter) -> int:
     """Kill and reap until no descendant is left; returns the fold's wait status.
 
     Orphans become children of this process, so when it has no child, nothing is left. What was
@@ -128,6 +167,9 @@ def _clear(slot: int, fold: int, meter: Meter) -> int:
     """
     status = 0
     os.kill(fold, signal.SIGKILL)
+    dead = select.poll()
+    dead.register(pidfd, select.POLLIN)
+    dead.poll(_DYING_MILLISECONDS)
     while True:
         while True:
             try:

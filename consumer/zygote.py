@@ -17,9 +17,9 @@ from typing import NoReturn
 
 from consumer import packets
 from consumer.fold_process import become_fold
-from consumer.linux import adopt_orphans, use_huge_pages
+from consumer.linux import adopt_orphans, name_process, use_huge_pages
 from consumer.process_tree import children, kill_descendants
-from consumer.seal import remember_our_modules
+from consumer.seal import set_the_scene
 from consumer.slot_process import serve
 from consumer.warm import warm_controller
 
@@ -58,6 +58,7 @@ class _Zygote:
             self._control.close()
             for _, pidfd in self._slots.values():
                 os.close(pidfd)
+            name_process(f"fold slot {packet['slot']}")
             become = partial(become_fold, controller=self._controller)
             serve(socket.socket(fileno=descriptor), become)
         os.close(descriptor)
@@ -109,9 +110,10 @@ def _kill_strays(slots: frozenset[int]) -> int:
 def main() -> NoReturn:
     """The worker passes its socket's descriptor as the argument."""
     adopt_orphans()
+    name_process("fold zygote")
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     zygote = _Zygote(socket.socket(fileno=int(sys.argv[1])))
-    remember_our_modules()
+    set_the_scene()
     gc.collect()
     gc.disable()
     gc.freeze()

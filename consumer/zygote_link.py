@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from consumer import packets
-from consumer.seal import KEPT_VARIABLES, THREAD_VARIABLES
+from consumer.seal import KEPT_VARIABLES, THREAD_VARIABLES, ZYGOTE_THREADS
 from schemas.errors import DatarunError
 
 START_SECONDS = 60.0
@@ -68,12 +68,18 @@ class SlotLink:
         self.lost = False
         self._loop.add_reader(control, self._readable)
 
-    def run(self, limits: dict[str, float], descriptors: tuple[int, ...]) -> None:
-        """Start a fold; `ended` tells when it has ended. OSError when the slot is dead."""
+    def run(
+        self, limits: dict[str, float], descriptors: tuple[int, int, int], folder: Path | None
+    ) -> None:
+        """Start a fold; `ended` tells when it has ended. OSError when the slot is dead.
+
+        descriptors: its socket, stdout and stderr. folder: what the slot removes afterwards.
+        """
+        order = {"do": "run", "limits": limits, "folder": str(folder) if folder else None}
         self._ended = self._loop.create_future()
         self._killing = False
         try:
-            packets.send(self._control, {"do": "run", "limits": limits}, descriptors)
+            packets.send(self._control, order, descriptors)
         except OSError:
             self.lost = True
             raise
@@ -189,7 +195,7 @@ class ZygoteLink:
     @classmethod
     async def start(cls, folder: Path) -> ZygoteLink:
         """Start one and wait until it is warm. Raises ZygoteError."""
-        link = cls(*start_clean("consumer.zygote", folder, threads=1))
+        link = cls(*start_clean("consumer.zygote", folder, threads=ZYGOTE_THREADS))
         try:
             await asyncio.wait_for(link._ready, START_SECONDS)
         except (TimeoutError, SlotLost) as error:
@@ -290,6 +296,9 @@ def start_clean(
         "PYTHONDONTWRITEBYTECODE": "1",
         # The order of sets of strings is the same on every worker.
         "PYTHONHASHSEED": "0",
+        # What C code allocates comes in huge pages, where the kernel has them: a new process must
+        # fault in all its memory, which long-lived ones did long ago.
+        "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
     }
     with theirs:
         process = subprocess.Popen(

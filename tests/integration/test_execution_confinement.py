@@ -264,7 +264,7 @@ def test_fold_that_attacks_its_slot_gets_its_verdict_and_the_slot_comes_back(
     assert folds.run(iris, DUMMY).state is FoldState.TESTED
 
 
-def test_idle_slot_and_zygote_that_were_killed_come_back(iris: Dataset, tmp_path: Path) -> None:
+def test_idle_processes_that_were_killed_come_back(iris: Dataset, tmp_path: Path) -> None:
     # Given a warm executor of its own
     folds = Folds(tmp_path / "scratch", slots=1)
     try:
@@ -274,9 +274,12 @@ def test_idle_slot_and_zygote_that_were_killed_come_back(iris: Dataset, tmp_path
             if process.cwd() == str(folds.scratch)
         ]
         (slot,) = zygote.children()
+        (ahead,) = wait_until(slot.children, what="a process forked ahead of its fold")
 
-        # When its slot, and then its zygote, are killed while nothing runs
+        # When the process that waits for a fold, then its slot, then its zygote are killed
         # Then the next fold runs as ever
+        ahead.kill()
+        assert folds.run(iris, DUMMY).state is FoldState.TESTED
         slot.kill()
         assert folds.run(iris, DUMMY).state is FoldState.TESTED
         zygote.kill()
