@@ -10,6 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from sqlalchemy import Connection, text
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from gateway import fold_routes, prediction_routes, raw_data_routes
 from gateway.authentication import Authenticator
@@ -108,7 +109,20 @@ async def _http_error(request: Request, error: Exception) -> JSONResponse:
         405: f"{request.url.path} does not take {request.method}; /docs lists what there is",
     }
     detail = sentences.get(error.status_code, str(error.detail))
-    return JSONResponse({"detail": detail}, error.status_code, error.headers)
+    headers = dict(error.headers or {})
+    if error.status_code == 405:
+        headers["Allow"] = ", ".join(_methods(request))
+    return JSONResponse({"detail": detail}, error.status_code, headers)
+
+
+def _methods(request: Request) -> list[str]:
+    """What this address takes: each method is a route of its own."""
+    found: set[str] = set()
+    for method in ("GET", "POST"):
+        scope = {**request.scope, "method": method}
+        if any(route.matches(scope)[0] is Match.FULL for route in request.app.routes):
+            found.add(method)
+    return sorted(found)
 
 
 async def _away(_: Request, error: Exception) -> JSONResponse:

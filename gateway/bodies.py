@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, TypeVar
 
@@ -50,12 +51,28 @@ def _elements(text: str) -> str:
     return text
 
 
+_FORCED = " *(submission|submission_fold)? *"
 SUBMISSION = "submission"
 SUBMISSION_FOLD = "submission_fold"
 
-Number = Annotated[int, Field(ge=0, le=MAX_ID)]
+
+def _number(value: object) -> object:
+    """Digits as text are a number, as in 2016; true and false are none."""
+    if isinstance(value, bool):
+        raise MessageError("true and false are no numbers")
+    return int(value) if isinstance(value, str) and _DIGITS.fullmatch(value) else value
+
+
+_DIGITS = re.compile(r"[0-9]{1,19}")
+_NumberJson = Annotated[int, Field(ge=0, le=MAX_ID)] | Annotated[str, Field(pattern="^[0-9]+$")]
+Number = Annotated[
+    int,
+    Field(ge=0, le=MAX_ID),
+    BeforeValidator(_number, json_schema_input_type=_NumberJson),
+]
 Text = Annotated[str, Field(max_length=1000), AfterValidator(_storable)]
 FileContents = Annotated[dict[str, str], AfterValidator(_names)]
+SomeFileContents = Annotated[dict[str, str], Field(min_length=1), AfterValidator(_names)]
 Indices = Annotated[str | list[int], Field()]
 
 _FILES = (
@@ -90,7 +107,7 @@ class RawDataPost(Body):
         description="The files that a submission has, without `.py`, separated by commas.",
         examples=["classifier", "feature_extractor, classifier"],
     )
-    files: Annotated[FileContents, Field(min_length=1)] = Field(
+    files: SomeFileContents = Field(
         description=_FILES,
         examples=[{"iris.csv": "petal length,species\n1.4,setosa\n4.7,versicolor\n"}],
     )
@@ -103,7 +120,7 @@ class SplitPost(Body):
     held_out_test: Annotated[float, Field(gt=0, lt=1)] = Field(
         description="The share of the rows that is kept for testing.", examples=[0.2]
     )
-    random_state: Annotated[int, Field(ge=0, lt=2**32)] = Field(
+    random_state: Annotated[Number, Field(lt=2**32)] = Field(
         42, description="Seed of the split.", examples=[42]
     )
 
@@ -148,7 +165,7 @@ class SubmissionFoldPost(Body):
     force: Annotated[
         str | None,
         AfterValidator(_force),
-        Field(json_schema_extra={"pattern": r"^( *(submission|submission_fold)? *,?)*$"}),
+        Field(json_schema_extra={"pattern": f"^{_FORCED}(,{_FORCED})*$"}),
     ] = Field(
         None,
         description=(

@@ -25,7 +25,9 @@ router = APIRouter(tags=["data sets"])
 class NameTakenDocument(BaseModel):
     """The name is taken; worded as in 2016."""
 
-    name: list[str] = Field(examples=[["RawData with this name already exists."]])
+    name: list[str] = Field(
+        description="What is wrong with it.", examples=[["RawData with this name already exists."]]
+    )
 
 
 def list_raw_data(user: TheUser, service: TheService) -> JSONResponse:  # noqa: ARG001

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import secrets
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,8 +19,6 @@ MAX_USERNAME = 100
 MAX_PASSWORD = 1000
 
 _HASHER = PasswordHasher()
-NOBODYS_HASH = _HASHER.hash(secrets.token_hex())
-"""No password has it: an unknown name takes as long to refuse as a wrong password."""
 
 
 class UserRole(StrEnum):
@@ -103,6 +102,12 @@ def list_users(connection: Connection) -> list[Account]:
 def count_users(connection: Connection) -> int:
     """How many there are."""
     return connection.scalar(select(func.count()).select_from(User)) or 0
+
+
+@functools.cache
+def nobodys_hash() -> str:
+    """No password has it: an unknown name takes as long to refuse as a wrong password."""
+    return _HASHER.hash(secrets.token_hex())
 
 
 def matches(password: str, password_hash: str) -> bool:
