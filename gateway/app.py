@@ -8,6 +8,7 @@ from importlib.metadata import version
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from fastapi_offline import FastAPIOffline
 from sqlalchemy import Connection, text
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
@@ -49,7 +50,9 @@ curl -u "$USER:$PASSWORD" -X POST "$URL/runapp/testpredictions/new/" -d '{{"raw_
 
 def make_app(service: Service, settings: Settings) -> FastAPI:
     """The ASGI application."""
-    app = FastAPI(
+    # The page at /docs comes with what it needs: FastAPI's own fetches it from the internet.
+    app = FastAPIOffline(
+        redoc_url=None,
         title="datarun",
         version=version("datarun"),
         description=DESCRIPTION,
