@@ -102,23 +102,17 @@ def contents(
         )
     }
     classes = {
-        key: known_classes(connection, *key) for key in {(run.dataset, run.version) for run in runs}
+        key: dataset_classes(connection, *key)
+        for key in {(run.dataset, run.version) for run in runs}
     }
     for run in runs:
+        of_dataset = classes[run.dataset, run.version]
         yield FoldContent(
             run,
             arrays.get(run.run_id, {}),
             ids.get(run.dataset),
-            classes[run.dataset, run.version],
+            of_dataset.to_numpy().tolist() if of_dataset is not None else None,
         )
-
-
-def known_classes(connection: Connection, dataset: str, version: str | None) -> list[Any] | None:
-    """The classes of a data set's version; None for a regression, and while there is no version."""
-    if version is None:
-        return None
-    classes = dataset_classes(connection, dataset, version)
-    return classes.to_numpy().tolist() if classes is not None else None
 
 
 def predictions_document(content: FoldContent, form: ArrayFormat) -> PredictionsDocument:

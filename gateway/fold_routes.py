@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query, Response
@@ -92,9 +92,8 @@ def post_fold(
     waits. Once this is answered, the fold will end in exactly one verdict, whatever dies.
     """
     request = read_fold_request(post)
-    accepted = service.database.write(accept_fold, request, user, service.pool)
-    fields = fold_fields(accepted.content, ArrayFormat.BASE64)
-    document = SubmissionFoldDetail(**fields, files=_texts(accepted.files, ArrayFormat.BASE64))
+    service.database.write(accept_fold, request, user, service.pool)
+    document = service.database.read(_detail, request.fold_id, user, service, ArrayFormat.BASE64)
     return _json(document, 201)
 
 
@@ -149,10 +148,7 @@ def _files(
     run = content.run
     if run.files_digest is None or not (user.is_admin or run.uploader == user.username):
         return None
-    return _texts(stored_files(connection, run.files_digest), form)
-
-
-def _texts(files: Mapping[str, bytes], form: ArrayFormat) -> dict[str, str]:
+    files = stored_files(connection, run.files_digest)
     return {
         name: _text(content) if form is ArrayFormat.JSON else encoded_file(content)
         for name, content in files.items()

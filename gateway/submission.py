@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import uuid
 import zlib
@@ -15,7 +14,6 @@ from sqlalchemy import Connection, Row, select
 
 from gateway.bodies import SUBMISSION, SUBMISSION_FOLD, SubmissionFoldPost, forced
 from gateway.encodings import decoded_file, decoded_indices
-from gateway.fold_documents import FoldContent, known_classes
 from gateway.refusals import Conflict, Forbidden, NotFound, Refusal, Unprocessable
 from gateway.splitting import find_raw_data
 from schemas.arrays import Array
@@ -53,14 +51,6 @@ class FoldRequest:
     forces_fold: bool
 
 
-@dataclass(frozen=True)
-class AcceptedFold:
-    """A fold as it was stored, and the files that it runs with."""
-
-    content: FoldContent
-    files: Mapping[str, bytes]
-
-
 def read_fold_request(post: SubmissionFoldPost) -> FoldRequest:
     """Decode files and indices. Raises Unprocessable."""
     words = forced(post.force)
@@ -80,10 +70,8 @@ def read_fold_request(post: SubmissionFoldPost) -> FoldRequest:
         raise Unprocessable(str(error)) from error
 
 
-def accept_fold(
-    connection: Connection, request: FoldRequest, account: Account, pool: str
-) -> AcceptedFold:
-    """Store the fold as TODO with its message beside it, and return it as it stands then.
+def accept_fold(connection: Connection, request: FoldRequest, account: Account, pool: str) -> str:
+    """Store the fold as TODO with its message beside it, and return its run id.
 
     What the collector would do with the message is done here already, by the same functions; when
     the message comes, it finds the run known. Raises Refusal, NotFound, Forbidden, Conflict.
@@ -130,22 +118,7 @@ def accept_fold(
         }
         insert_new(connection, WaitingFold, [waiting])
     work.flush()
-    accepted = work.run(run_id)
-    assert accepted is not None
-    # Nothing is read back: what this POST has stored is known, and answered in its name, whoever
-    # forces the same fold meanwhile.
-    content = FoldContent(
-        accepted,
-        {"train_is": _stored(request.train_is), "test_is": _stored(request.test_is)},
-        raw_data.id,
-        known_classes(connection, accepted.dataset, accepted.version),
-    )
-    return AcceptedFold(content, files)
-
-
-def _stored(indices: Array) -> tuple[str, tuple[int, ...], bytes]:
-    """Type, shape and zlib(raw bytes), as the table of arrays has them."""
-    return indices.dtype, indices.shape, base64.b64decode(indices.data or "")
+    return run_id
 
 
 def _files(given: Mapping[str, str]) -> dict[str, bytes]:
