@@ -82,6 +82,7 @@ class Meter:
         own = status_of(slot)
         self._inherited = own.private if own else 0
         self._file = 0
+        self._grown = 0
         self._copied = 0
         self._read_at = 0
         self._shares: dict[int, _OwnShare] = {}
@@ -126,7 +127,9 @@ class Meter:
                 # At its peak the process had at most so many pages of files.
                 grown = max(grown, status.peak - self._file - self._inherited)
             if len(pids) <= 1:
-                self._peak = max(self._peak, grown + self._copied)
+                # Inherited pages are copied early, and looked at late.
+                self._grown = max(self._grown, grown)
+                self._peak = max(self._peak, self._grown + self._copied)
                 processes = status.threads
         return Usage(self._cpu, self._peak, processes)
 

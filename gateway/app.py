@@ -17,7 +17,7 @@ from gateway import fold_routes, prediction_routes, raw_data_routes
 from gateway.authentication import Authenticator
 from gateway.body_limit import BodyLimit
 from gateway.refusals import ErrorDocument, Refusal
-from gateway.service import MEANINGS, PREFIX, Service, TheService
+from gateway.service import MEANINGS, Service, TheService
 from schemas.errors import DatabaseAway, MessageError
 from schemas.settings import Settings
 
@@ -25,25 +25,27 @@ logger = logging.getLogger(__name__)
 
 HEALTH = "/health"
 
-DESCRIPTION = f"""
+DESCRIPTION = r"""
 The REST interface of 2016 over the message-driven core.
 
-Every call below `{PREFIX}` wants HTTP basic authentication, takes and gives JSON, and is also found
-without the trailing slash; `{PREFIX}raw_data/` is another spelling of `{PREFIX}rawdata/`. An error
+Every call below `/runapp/` wants HTTP basic authentication, takes and gives JSON, and is also found
+without the trailing slash; `/runapp/raw_data/` is another spelling of `/runapp/rawdata/`. An error
 is JSON with a sentence in `detail`.
 
 Register a data set, split it, send the folds of each submission, and collect their results:
 
 ```sh
-curl -u "$USER:$PASSWORD" -X POST "$URL/runapp/rawdata/" -d '{{"name": "iris",
-  "target_column": "species", "workflow_elements": "classifier",
-  "files": {{"iris.csv": "..."}}}}'
-curl -u "$USER:$PASSWORD" -X POST "$URL/runapp/rawdata/split/" -d '{{"raw_data_id": 1,
-  "held_out_test": 0.2, "random_state": 42}}'
-curl -u "$USER:$PASSWORD" -X POST "$URL/runapp/submissionfold/" -d '{{"databoard_sf_id": 11,
-  "databoard_s_id": 1, "raw_data": 1, "files": {{"classifier.py": "..."}},
-  "train_is": [0, 1, 2], "test_is": [3, 4], "priority": "L"}}'
-curl -u "$USER:$PASSWORD" -X POST "$URL/runapp/testpredictions/new/" -d '{{"raw_data_id": 1}}'
+login=datarun:password url=http://127.0.0.1:8000/runapp
+
+curl -u "$login" "$url/rawdata/" -d '{"name": "irises", "target_column": "species",
+  "workflow_elements": "classifier", "files": {"irises.csv":
+  "length,species\n1.4,setosa\n4.7,versicolor\n1.3,setosa\n4.5,versicolor\n1.5,setosa\n4.9,versicolor\n"}}'
+curl -u "$login" "$url/rawdata/split/" -d '{"raw_data_id": 1, "held_out_test": 0.3}'
+curl -u "$login" "$url/submissionfold/" -d '{"databoard_sf_id": 11, "databoard_s_id": 1,
+  "raw_data": 1, "train_is": [0, 1, 2], "test_is": [3], "priority": "H",
+  "files": {"classifier.py": "from sklearn.dummy import DummyClassifier as Classifier"}}'
+curl -u "$login" "$url/submissionfold-light/"
+curl -u "$login" "$url/testpredictions/new/?format=json" -d '{"raw_data_id": 1}'
 ```
 """
 
@@ -129,8 +131,10 @@ def _methods(request: Request) -> list[str]:
 
 
 async def _away(_: Request, error: Exception) -> JSONResponse:
+    # Where the database is, is for the log.
     logger.warning(str(error), extra={"action": "database_away"})
-    return JSONResponse({"detail": str(error)}, 503, {"Retry-After": "5"})
+    sentence = "the database is away for the moment, and nothing was changed; try again"
+    return JSONResponse({"detail": sentence}, 503, {"Retry-After": "5"})
 
 
 async def _ours(request: Request, error: Exception) -> JSONResponse:

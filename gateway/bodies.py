@@ -144,7 +144,7 @@ class SubmissionFoldPost(Body):
     files: FileContents | None = Field(
         None,
         description=f"{_FILES} Needed with a submission's first fold, inherited by later ones.",
-        examples=[{"classifier.py": "class Classifier:\n    ..."}],
+        examples=[{"classifier.py": "from sklearn.dummy import DummyClassifier as Classifier"}],
     )
     train_is: Indices = Field(
         description=f"Rows of the training data to train on, {_INDICES}", examples=[[0, 1, 2]]

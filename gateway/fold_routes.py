@@ -9,6 +9,7 @@ from fastapi import APIRouter, Depends, Path, Query, Response
 from pydantic import BaseModel
 from sqlalchemy import Connection
 
+from gateway.acceptance import Application
 from gateway.bodies import SubmissionFoldPost, body_of, described
 from gateway.documents import (
     SubmissionFoldDetail,
@@ -30,7 +31,7 @@ from gateway.fold_selection import Selection, count, light_pages, pages
 from gateway.refusals import Forbidden, NotFound
 from gateway.service import Service, TheService, TheUser, add_route, errors
 from gateway.streamed_list import StreamedList
-from gateway.submission import accept_fold, read_fold_request, stored_files
+from gateway.submission import read_fold_request, stored_files
 from schemas.frozen import MAX_ID
 from schemas.states import FoldState
 from storage.runs import Run, load_current_runs
@@ -91,10 +92,10 @@ def post_fold(
     The fold gets the version of the latest split that was asked for; while that is under way, it
     waits. Once this is answered, the fold will end in exactly one verdict, whatever dies.
     """
-    request = read_fold_request(post)
-    service.database.write(accept_fold, request, user, service.pool)
-    document = service.database.read(_detail, request.fold_id, user, service, ArrayFormat.BASE64)
-    return _json(document, 201)
+    accepted = service.acceptance.run(Application(read_fold_request(post), user))
+    fields = fold_fields(accepted.content, ArrayFormat.BASE64)
+    files = _encoded(accepted.files, ArrayFormat.BASE64)
+    return _json(SubmissionFoldDetail(**fields, files=files), 201)
 
 
 def get_fold(
@@ -148,7 +149,10 @@ def _files(
     run = content.run
     if run.files_digest is None or not (user.is_admin or run.uploader == user.username):
         return None
-    files = stored_files(connection, run.files_digest)
+    return _encoded(stored_files(connection, run.files_digest), form)
+
+
+def _encoded(files: dict[str, bytes], form: ArrayFormat) -> dict[str, str]:
     return {
         name: _text(content) if form is ArrayFormat.JSON else encoded_file(content)
         for name, content in files.items()

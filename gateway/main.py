@@ -28,6 +28,10 @@ DEFAULT_PORT = 8000
 CONNECTIONS = 10
 """To the database: more requests than that wait for one another."""
 
+KEEP_ALIVE_SECONDS = 75
+"""Longer than clients that poll every minute wait: who reuses a connection at the moment when it is
+closed gets no answer."""
+
 STOP_SECONDS = 5
 """How long requests that are being answered may take when the gateway is asked to stop."""
 
@@ -63,7 +67,7 @@ def run_gateway(settings: Settings, *, on_ready: Callable[[], None] | None = Non
     port = settings.gateway_port or DEFAULT_PORT
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     listener = _listener(settings.gateway_host, port)
-    service = Service(Database(engine), settings.pools[0], settings.private_submissions)
+    service = Service.of(Database(engine), settings)
     server = Server(
         uvicorn.Config(
             make_app(service, settings),
@@ -73,6 +77,7 @@ def run_gateway(settings: Settings, *, on_ready: Callable[[], None] | None = Non
             log_config=None,
             access_log=settings.log_level == "DEBUG",
             timeout_graceful_shutdown=STOP_SECONDS,
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
             server_header=False,
         )
     )

@@ -8,9 +8,12 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
 
+from gateway.acceptance import AcceptedFold, Application, accept_folds
 from gateway.authentication import BasicAuthentication
 from gateway.database import Database
+from gateway.group_commit import GroupCommit
 from gateway.refusals import ErrorDocument
+from schemas.settings import Settings
 from storage.users import Account
 
 PREFIX = "/runapp/"
@@ -33,11 +36,21 @@ class Service:
     """Where endpoints find what they need."""
 
     database: Database
-    pool: str
-    """Where folds are trained."""
-
     is_private: bool
     """Whether users see their own submissions' folds only."""
+
+    acceptance: GroupCommit[Application, AcceptedFold]
+    """Accepts folds, those that come at the same moment together."""
+
+    @classmethod
+    def of(cls, database: Database, settings: Settings) -> Service:
+        """As the settings say."""
+        pool = settings.pools[0]
+        return cls(
+            database,
+            settings.private_submissions,
+            GroupCommit(lambda items: database.write(accept_folds, items, pool)),
+        )
 
     def visible_to(self, account: Account) -> str | None:
         """The uploader whose folds alone a user may see; None: everybody's."""

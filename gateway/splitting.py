@@ -67,9 +67,7 @@ def request_split(connection: Connection, raw_data_id: int, split: Split, accoun
     publish_dataset(work, envelope, message)
     set_split(connection, raw_data_id, message_id, wanted)
     work.outbox.append(
-        outbox.accepted_row(
-            message, KEY_DATA, message_id, work.now, raw_data_id=raw_data_id if large else None
-        )
+        outbox.accepted_row(envelope, work.now, raw_data_id=raw_data_id if large else None)
     )
     work.flush()
     return message_id

@@ -1,39 +1,27 @@
-"""Accepting a submission on a fold: its row, and its message, in one transaction."""
+"""A submission on a fold as it was posted, and whether it fits what is known."""
 
 from __future__ import annotations
 
 import json
-import uuid
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from pydantic import ValidationError
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, select
 
 from gateway.bodies import SUBMISSION, SUBMISSION_FOLD, SubmissionFoldPost, forced
 from gateway.encodings import decoded_file, decoded_indices
-from gateway.refusals import Conflict, Forbidden, NotFound, Refusal, Unprocessable
-from gateway.splitting import find_raw_data
+from gateway.refusals import Conflict, Forbidden, Refusal, Unprocessable
 from schemas.arrays import Array
-from schemas.datasets import DatasetReference
 from schemas.errors import MessageError
 from schemas.files import MAX_SUBMISSION_BYTES, File
 from schemas.messages import FoldMessage
-from schemas.states import DatasetState, Priority
-from schemas.topology import folds_key
-from schemas.verdicts import Verdict
-from schemas.wire import first_fault, pack
-from storage import outbox
-from storage.folds import publish_fold
-from storage.gateway_models import RawData, WaitingFold
-from storage.models import Dataset, FileSet, Submission
+from schemas.states import Priority
+from schemas.wire import first_fault
+from storage.models import FileSet
 from storage.runs import Run
-from storage.upsert import insert_new
 from storage.users import Account
-from storage.waiting_folds import fail_unsplit
-from storage.working_set import Needs, WorkingSet
 
 
 @dataclass(frozen=True)
@@ -70,72 +58,19 @@ def read_fold_request(post: SubmissionFoldPost) -> FoldRequest:
         raise Unprocessable(str(error)) from error
 
 
-def accept_fold(connection: Connection, request: FoldRequest, account: Account, pool: str) -> str:
-    """Store the fold as TODO with its message beside it, and return its run id.
+@dataclass(frozen=True)
+class KnownSubmission:
+    """What a submission's folds so far have brought."""
 
-    What the collector would do with the message is done here already, by the same functions; when
-    the message comes, it finds the run known. Raises Refusal, NotFound, Forbidden, Conflict.
-    """
-    run_id = uuid.uuid4().hex
-    work = WorkingSet(connection, datetime.now(UTC))
-    work.load(Needs(frozenset({run_id}), frozenset({request.fold_id}), frozenset()))
-    current = work.current_run(request.fold_id)
-    submission = connection.execute(
-        select(Submission.__table__).where(Submission.submission_id == request.submission_id)
-    ).one_or_none()
-    _check_fold(request, current, submission, account)
-    files = _chosen_files(connection, request, submission)
-    raw_data = _chosen_raw_data(connection, request, submission)
-    split = connection.execute(
-        select(Dataset.state, Dataset.version, Dataset.verdict).where(
-            Dataset.message_id == raw_data.message_id
-        )
-    ).one_or_none()
-    state = split.state if split is not None else DatasetState.TODO
-    message = _message(
-        request,
-        dataset=str(DatasetReference(raw_data.name, split.version if split is not None else None)),
-        files=files,
-        pool=pool,
-        force=current is not None,
-        uploader=(submission.uploader if submission is not None else None) or account.username,
-    )
-    envelope = pack(message, folds_key(pool), message_id=run_id)
-    run = publish_fold(work, envelope, message)
-    assert run is not None
-    stored = work.run(run_id)
-    assert stored is not None
-    if state == DatasetState.READY:
-        work.outbox.append(outbox.accepted_row(message, folds_key(pool), run_id, work.now))
-    elif state == DatasetState.FAILED and split is not None:
-        fail_unsplit(work, stored, Verdict.model_validate_json(split.verdict))
-    else:
-        waiting = {
-            "run_id": run_id,
-            "raw_data_id": raw_data.id,
-            "message_id": raw_data.message_id,
-            "body": envelope.body,
-        }
-        insert_new(connection, WaitingFold, [waiting])
-    work.flush()
-    return run_id
+    files: Mapping[str, bytes]
+    dataset: str
+    uploader: str | None
 
 
-def _files(given: Mapping[str, str]) -> dict[str, bytes]:
-    files: dict[str, bytes] = {}
-    left = MAX_SUBMISSION_BYTES
-    for name, text in given.items():
-        files[name] = decoded_file(name, text, left)
-        left -= len(files[name])
-    return files
-
-
-def _check_fold(
-    request: FoldRequest,
-    current: Run | None,
-    submission: Row[tuple[object, ...]] | None,
-    account: Account,
+def check_fold(
+    request: FoldRequest, current: Run | None, submission: KnownSubmission | None, account: Account
 ) -> None:
+    """Whether the fold may be run, or run again. Raises Refusal, Conflict, Forbidden."""
     if current is not None and current.files_digest is not None:
         if not request.forces_fold:
             raise Refusal(
@@ -157,9 +92,8 @@ def _check_fold(
         raise Forbidden(f"the submission {request.submission_id} belongs to another user")
 
 
-def _chosen_files(
-    connection: Connection, request: FoldRequest, submission: Row[tuple[object, ...]] | None
-) -> Mapping[str, bytes]:
+def chosen_files(request: FoldRequest, submission: KnownSubmission | None) -> Mapping[str, bytes]:
+    """The files that the fold is run with. Raises Refusal, Conflict."""
     if submission is None:
         if request.files is None:
             raise Refusal(
@@ -167,9 +101,8 @@ def _chosen_files(
                 "files and its raw_data"
             )
         return request.files
-    known = stored_files(connection, submission.files_digest)
-    if request.files is None or request.files == known:
-        return known
+    if request.files is None or request.files == submission.files:
+        return submission.files
     if not request.forces_submission:
         raise Conflict(
             f"the submission {request.submission_id} is known with other files; leave files out "
@@ -178,43 +111,17 @@ def _chosen_files(
     return request.files
 
 
-def _chosen_raw_data(
-    connection: Connection, request: FoldRequest, submission: Row[tuple[object, ...]] | None
-) -> Row[tuple[object, ...]]:
-    if submission is None:
-        if request.raw_data_id is None:
-            raise Refusal(
-                f"the submission {request.submission_id} is not known: its first fold names its "
-                "raw_data"
-            )
-        return find_raw_data(connection, request.raw_data_id)
-    if request.raw_data_id is not None:
-        given = find_raw_data(connection, request.raw_data_id)
-        if given.name != submission.dataset and not request.forces_submission:
-            raise Conflict(
-                f"the submission {request.submission_id} is for the data set "
-                f"{submission.dataset!r}, not for {given.name!r}; to change that, add "
-                '"force": "submission"'
-            )
-        return given
-    inherited = connection.execute(
-        select(RawData.__table__).where(RawData.name == submission.dataset)
-    ).one_or_none()
-    if inherited is None:
-        raise NotFound(f"there is no raw data named {submission.dataset!r}; name another raw_data")
-    return inherited
+def check_data_set(request: FoldRequest, submission: KnownSubmission | None, name: str) -> None:
+    """Whether the fold may be for the data set of that name. Raises Conflict."""
+    if submission is None or name == submission.dataset or request.forces_submission:
+        return
+    raise Conflict(
+        f"the submission {request.submission_id} is for the data set {submission.dataset!r}, not "
+        f'for {name!r}; to change that, add "force": "submission"'
+    )
 
 
-def stored_files(connection: Connection, digest: str) -> dict[str, bytes]:
-    """The files of a submission as the collector keeps them."""
-    content = connection.execute(
-        select(FileSet.content).where(FileSet.digest == digest)
-    ).scalar_one()
-    files = json.loads(zlib.decompress(content))
-    return {name: File.model_validate(file).to_bytes() for name, file in files.items()}
-
-
-def _message(
+def fold_message(
     request: FoldRequest,
     *,
     dataset: str,
@@ -223,6 +130,7 @@ def _message(
     force: bool,
     uploader: str,
 ) -> FoldMessage:
+    """The message that publishes it. Raises Unprocessable."""
     try:
         return FoldMessage(
             submission_fold_id=request.fold_id,
@@ -238,3 +146,21 @@ def _message(
         )
     except ValidationError as error:
         raise Unprocessable(first_fault(error)) from error
+
+
+def stored_files(connection: Connection, digest: str) -> dict[str, bytes]:
+    """The files of a submission as the collector keeps them."""
+    content = connection.execute(
+        select(FileSet.content).where(FileSet.digest == digest)
+    ).scalar_one()
+    files = json.loads(zlib.decompress(content))
+    return {name: File.model_validate(file).to_bytes() for name, file in files.items()}
+
+
+def _files(given: Mapping[str, str]) -> dict[str, bytes]:
+    files: dict[str, bytes] = {}
+    left = MAX_SUBMISSION_BYTES
+    for name, text in given.items():
+        files[name] = decoded_file(name, text, left)
+        left -= len(files[name])
+    return files

@@ -38,10 +38,15 @@ class StoredArray:
         shape = json.dumps(array.shape)
         return cls(run_id, name, array.dtype, shape, base64.b64decode(array.data))
 
+    @property
+    def dimensions(self) -> tuple[int, ...]:
+        """Its shape."""
+        return tuple(json.loads(self.shape))
+
     def array(self) -> Array:
         """As it travels, with its data."""
         data = base64.b64encode(self.data).decode("ascii")
-        return Array(dtype=self.dtype, shape=tuple(json.loads(self.shape)), data=data)
+        return Array(dtype=self.dtype, shape=self.dimensions, data=data)
 
     def to_numpy(self) -> npt.NDArray[Any]:
         """Decoded."""

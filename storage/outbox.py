@@ -37,13 +37,12 @@ def row(exchange: str, message: Message, key: str, now: datetime) -> dict[str, A
 
 
 def accepted_row(
-    message: Message, key: str, message_id: str, now: datetime, *, raw_data_id: int | None = None
+    envelope: Envelope, now: datetime, *, raw_data_id: int | None = None
 ) -> dict[str, Any]:
     """A row for what the gateway accepted, whose own row stands already.
 
     raw_data_id: the message is published once the files of this registered data are uploaded.
     """
-    envelope = pack(message, key, message_id=message_id)
     return _row(WORK, envelope, {ACCEPTED_HEADER: "gateway"}, now, raw_data_id)
 
 

@@ -12,6 +12,7 @@ from schemas.messages import FoldMessage
 from schemas.states import Culprit, DatasetState, FailureKind, FoldState, Phase
 from schemas.topology import folds_key
 from schemas.verdicts import Verdict
+from schemas.wire import pack
 from storage import outbox
 from storage.engine import snapshot, transaction
 from storage.gateway_models import WaitingFold
@@ -84,5 +85,5 @@ def _publish(work: WorkingSet, run: Run, body: bytes, version: str) -> None:
     reference = str(DatasetReference(run.dataset, version))
     message = message.model_copy(update={"dataset": reference})
     work.put(replace(run, version=version))
-    key = folds_key(message.pool)
-    work.outbox.append(outbox.accepted_row(message, key, run.run_id, work.now))
+    envelope = pack(message, folds_key(message.pool), message_id=run.run_id)
+    work.outbox.append(outbox.accepted_row(envelope, work.now))

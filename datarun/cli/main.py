@@ -84,8 +84,14 @@ def main() -> None:
     arguments = sys.argv[1:]
     wants_json = "--json" in arguments
     try:
-        status = app(arguments, standalone_mode=not wants_json)
-        sys.stdout.flush()
+        try:
+            status = app(arguments, standalone_mode=not wants_json)
+        except SystemExit as end:
+            status = end.code
+        # The stream itself: typer puts another in its place, which keeps quiet about a closed pipe
+        # and leaves what is written to the interpreter, which does not.
+        if sys.__stdout__ is not None:
+            sys.__stdout__.flush()
     except (DatarunError, TimeoutError) as error:
         sentences = [str(error), *getattr(error, "__notes__", ())]
         status = _fail("; ".join(sentences), 1, wants_json)

@@ -8,10 +8,10 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 from broker.loopback_ports import LOOPBACK, free_ports, is_free
+from datarun.up.home import Connection, Home
 from schemas.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from datarun.up.home import Home
     from schemas.settings import Settings
 
 LOGIN_FILE = "gateway.json"
@@ -64,8 +64,14 @@ class GatewayLogin:
     def renew(cls, home: Home, username: str, password: str) -> None:
         """The user whose login is kept has a new password; of another one nothing is kept."""
         known = cls.read(home)
-        if known is not None and known.username == username:
-            replace(known, password=password).write(home)
+        if known is None or known.username != username:
+            return
+        renewed = replace(known, password=password)
+        renewed.write(home)
+        if home.connection_file.exists():
+            connection = Connection.read(home)
+            gateway = {**connection.gateway, **renewed.credentials}
+            replace(connection, gateway=gateway).write(home)
 
 
 def tell_once(home: Home) -> GatewayLogin | None:

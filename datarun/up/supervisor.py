@@ -14,7 +14,7 @@ from pydantic import SecretStr
 
 from broker.blocking import BlockingLink
 from datarun.up.environment import environment
-from datarun.up.gateway_login import gateway_url, prepare_gateway
+from datarun.up.gateway_login import GatewayLogin, gateway_url, prepare_gateway
 from datarun.up.home import Connection, Home
 from datarun.up.notices import Listener, Notice, NoticeKind
 from datarun.up.readiness import (
@@ -132,7 +132,6 @@ class Supervisor:
             user=self._broker.user,
             password=self._broker.password,
             database=database_url(settings),
-            gateway={"url": self._gateway_url, **login.credentials},
             supervisor=os.getpid(),
             started=started,
         )
@@ -256,7 +255,10 @@ class Supervisor:
     def _write_connection(self) -> None:
         assert self._connection is not None
         pids = {process.service.name: process.pid for process in self._services if process.pid}
-        replace(self._connection, pids=pids).write(self._home)
+        # Read again: `datarun users passwd` may have changed it.
+        login = GatewayLogin.read(self._home)
+        gateway = {"url": self._gateway_url, **(login.credentials if login is not None else {})}
+        replace(self._connection, pids=pids, gateway=gateway).write(self._home)
 
     def _say(self, kind: NoticeKind, service: str, text: str) -> None:
         self._listen(Notice(kind, service, text))

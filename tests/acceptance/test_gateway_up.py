@@ -54,6 +54,7 @@ def test_first_up_prints_a_password_once_and_the_next_one_keeps_it(folder: Folde
 
     # And when the first one's password is changed, and the stack started again
     renewed = folder.json("users", "passwd", "datarun")
+    assert folder.json("status")["gateway"] == {**gateway, "password": renewed["password"]}
     folder.succeed("down")
     second = folder.run("up", "--detach", "--slots", "1")
 

@@ -79,7 +79,7 @@ class Rest:
     def __init__(self, engine: Engine, **settings: Any) -> None:
         self.engine = engine
         given = Settings(**settings)
-        service = Service(Database(engine), "default", given.private_submissions)
+        service = Service.of(Database(engine), given)
         self.app = make_app(service, given)
         self.client = TestClient(self.app, raise_server_exceptions=False)
         self.begin()
