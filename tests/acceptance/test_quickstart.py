@@ -44,7 +44,7 @@ def test_quickstart_followed_literally_works(folder: Folder, path_with_datarun: 
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=90,
+            timeout=240,
             check=False,
         )
         assert done.returncode == 0, f"{block}\n{done.stdout}\n{done.stderr}"

@@ -9,6 +9,7 @@ import socket
 import stat
 import subprocess
 import sys
+import tempfile
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
@@ -236,10 +237,13 @@ OWNER = """
 """
 
 
-def start_owner(home: Path, *, user: tuple[str, ...] = ()) -> subprocess.Popen[str]:
-    """A process with a node in `home`, which is nowhere in its own command line."""
+def start_owner(home: Path, *, by: tuple[str, ...] = ()) -> subprocess.Popen[str]:
+    """A process with a node in `home`, which is nowhere in its own command line.
+
+    by: the command that runs it, given another one.
+    """
     owner = subprocess.Popen(
-        [*user, sys.executable, "-c", textwrap.dedent(OWNER)],
+        [*by, sys.executable, "-c", textwrap.dedent(OWNER)],
         cwd=ROOT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -283,19 +287,30 @@ def test_nothing_is_left_when_the_guard_is_killed(tmp_path: Path) -> None:
     assert not node.is_running()
 
 
+AS_NOBODY = f"""
+mount --bind "$1" "$2"
+cd "$2"
+case "$3" in "$1"/*) python="$2${{3#"$1"}}" ;; *) python="$3" ;; esac
+shift 3
+exec setpriv --reuid={NOBODY} --regid={NOBODY} --clear-groups -- "$python" "$@"
+"""
+
+
 def test_runs_as_an_ordinary_user(tmp_path_factory: pytest.TempPathFactory) -> None:
     if os.getuid() != 0:
-        user: tuple[str, ...] = ()
+        by: tuple[str, ...] = ()
         home = tmp_path_factory.mktemp("ordinary") / "node"
         expected = os.getuid()
     else:
-        user = ("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--")
-        # Not under pytest's own folder, which another user cannot enter.
-        home = Path(f"/tmp/datarun-test-ordinary-{os.getpid()}/node")
-        home.parent.mkdir()
+        # Not under pytest's own folder, nor in a checkout under /root, which nobody can enter: the
+        # checkout is mounted once more, where this process alone sees it.
+        home = Path(tempfile.mkdtemp(prefix="datarun-test-ordinary-")) / "node"
         os.chown(home.parent, NOBODY, NOBODY)
+        checkout = home.parent / "checkout"
+        checkout.mkdir()
+        by = ("unshare", "--mount", "sh", "-c", AS_NOBODY, "sh", str(ROOT), str(checkout))
         expected = NOBODY
-    with start_owner(home, user=user) as owner:
+    with start_owner(home, by=by) as owner:
         assert owner.stdout is not None
         port, uid = map(int, owner.stdout.readline().split())
         assert uid == expected

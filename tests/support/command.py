@@ -23,9 +23,15 @@ DATARUN = [sys.executable, "-m", "datarun"]
 
 
 def environment(**more: str) -> dict[str, str]:
-    """This process's, without anything that configures datarun, and with our tree importable."""
+    """This process's, with our tree importable, and without what a stranger's has not.
+
+    That is what configures datarun, and Python: one that does not buffer hides what happens when
+    buffers are flushed.
+    """
     inherited = {
-        name: value for name, value in os.environ.items() if not name.startswith("DATARUN_")
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("DATARUN_", "PYTHON"))
     }
     return {**inherited, "PYTHONPATH": str(ROOT), "COLUMNS": "120", **more}
 
