@@ -21,7 +21,7 @@ from storage.users import Account
 CUSTOM_FILE = "specific.py"
 """The name of the python file that splits a data set, as in 2016."""
 
-MAX_INFLATED_BYTES = 2 << 30
+MAX_INFLATED_BYTES = 1 << 30
 """Files of one data set together: what a small body may swell to."""
 
 COMPRESSIONS = (".gz", ".bz2", ".xz", ".zip")

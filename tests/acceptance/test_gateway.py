@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 from pathlib import Path
 
@@ -246,7 +247,7 @@ def test_commands_of_the_description_run_as_they_stand(
     # Given the commands that /docs shows, with this gateway's address and login
     document = requests.get(f"{rest_client.url}openapi.json", timeout=30).json()
     commands = document["info"]["description"].split("```")[1].removeprefix("sh\n")
-    commands = commands.replace("datarun:password", f"'{':'.join(rest_client.auth)}'")
+    commands = commands.replace("datarun:password", shlex.quote(":".join(rest_client.auth)))
     commands = commands.replace("http://127.0.0.1:8000/", rest_client.url)
     next_id = len(rest_client.get("rawdata/").json()) + 1
     commands = commands.replace('"raw_data_id": 1', f'"raw_data_id": {next_id}')

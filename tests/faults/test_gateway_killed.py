@@ -92,13 +92,11 @@ def test_gateway_killed_between_commit_and_answer_loses_and_doubles_no_fold(
 
 
 def test_fold_is_accepted_while_rabbitmq_is_away_and_runs_when_it_is_back(
-    vhost: Vhost, proxy: Callable[[int], TcpProxy], tmp_path: Path
+    vhost: Vhost, proxy: Callable[[int], TcpProxy], postgres_url: str, tmp_path: Path
 ) -> None:
-    # Given a stack that reaches RabbitMQ through a line that can be cut
+    # Given a stack on PostgreSQL that reaches RabbitMQ through a line that can be cut
     line = proxy(vhost.node.amqp_port)
-    stack = Stack(
-        vhost.amqp_url_through(line.port), f"sqlite:///{tmp_path / 'datarun.sqlite'}", tmp_path
-    )
+    stack = Stack(vhost.amqp_url_through(line.port), postgres_url, tmp_path)
     try:
         stack.start_all()
         client = stack.start_gateway()
