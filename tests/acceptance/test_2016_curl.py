@@ -16,6 +16,7 @@ import pytest
 
 from tests.support.documents_2016 import (
     CLASSIFIER,
+    FOLD_FIELDS,
     N_TEST,
     N_TRAIN,
     SPECIFIC,
@@ -233,25 +234,7 @@ def test_one_fold_is_shown(documented: DocumentedGateway) -> None:
     # Then it has the fields of 2016
     assert answer.status == 200
     assert answer.body["state"] == "TESTED"
-    assert set(answer.body) >= {
-        "databoard_sf_id",
-        "databoard_s",
-        "train_is",
-        "test_is",
-        "priority",
-        "full_train_predictions",
-        "test_predictions",
-        "state",
-        "log_messages",
-        "train_time",
-        "validation_time",
-        "test_time",
-        "train_cpu_time",
-        "train_memory",
-        "test_cpu_time",
-        "test_memory",
-        "new",
-    }
+    assert set(answer.body) >= FOLD_FIELDS
 
 
 def test_folds_are_listed(documented: DocumentedGateway) -> None:
