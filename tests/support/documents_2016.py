@@ -28,11 +28,25 @@ USER = ("username", "password")
 N_TRAIN, N_TEST = 45, 105
 """Of the 150 rows of iris, with the documents' `"held_out_test": 0.7`."""
 
-FOLD_FIELDS = set(
-    "databoard_sf_id databoard_s train_is test_is priority full_train_predictions test_predictions "
-    "state log_messages train_time validation_time test_time train_cpu_time train_memory "
-    "test_cpu_time test_memory new".split()
-)
+FOLD_FIELDS = {
+    "databoard_sf_id",
+    "databoard_s",
+    "train_is",
+    "test_is",
+    "priority",
+    "full_train_predictions",
+    "test_predictions",
+    "state",
+    "log_messages",
+    "train_time",
+    "validation_time",
+    "test_time",
+    "train_cpu_time",
+    "train_memory",
+    "test_cpu_time",
+    "test_memory",
+    "new",
+}
 """Of `runapp.models.SubmissionFold`, as the documents list them."""
 
 ENDED = {"TESTED", "ERROR", "CANCELLED"}
