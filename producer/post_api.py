@@ -11,9 +11,10 @@ host_url: such as `http://127.0.0.1:8000/`; `datarun status --json` says it, and
 from __future__ import annotations
 
 import base64
+import operator
 import zlib
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, SupportsIndex
 
 import numpy as np
 import numpy.typing as npt
@@ -38,6 +39,10 @@ __all__ = [
 
 TIMEOUT = (30.0, 600.0)
 """Seconds to connect, and between two bytes of an answer: nobody waits for ever for a dead host."""
+
+
+Id = SupportsIndex | str
+"""An integer: Python's, numpy's, or as text."""
 
 
 def post_data(
@@ -72,7 +77,7 @@ def post_split(
     username: str,
     password: str,
     held_out_test: float,
-    raw_data_id: int,
+    raw_data_id: Id,
     random_state: int = 42,
 ) -> requests.Response:
     """Ask for a CSV data set to be split; folds may be posted at once, and wait for it.
@@ -81,18 +86,18 @@ def post_split(
     random_state: seed of the shuffle; the same split twice is the same version.
     """
     body = {
-        "random_state": random_state,
+        "random_state": _integer("random_state", random_state),
         "held_out_test": held_out_test,
-        "raw_data_id": raw_data_id,
+        "raw_data_id": _integer("raw_data_id", raw_data_id),
     }
     return _post(host_url, "rawdata/split/", username, password, body)
 
 
 def custom_post_split(
-    host_url: str, username: str, password: str, raw_data_id: int
+    host_url: str, username: str, password: str, raw_data_id: Id
 ) -> requests.Response:
     """Ask for a data set to be split by `prepare_data` of the python file that came with it."""
-    body = {"raw_data_id": raw_data_id}
+    body = {"raw_data_id": _integer("raw_data_id", raw_data_id)}
     return _post(host_url, "rawdata/customsplit/", username, password, body)
 
 
@@ -100,12 +105,12 @@ def post_submission_fold(
     host_url: str,
     username: str,
     password: str,
-    sub_id: int,
-    sub_fold_id: int,
+    sub_id: Id,
+    sub_fold_id: Id,
     train_is: npt.ArrayLike,
     test_is: npt.ArrayLike,
     priority: str = "L",
-    raw_data_id: int | None = None,
+    raw_data_id: Id | None = None,
     list_submission_files: Iterable[PathLike] | None = None,
     force: str | None = None,
 ) -> requests.Response:
@@ -120,14 +125,14 @@ def post_submission_fold(
     files, for folds to come; `submission, submission_fold` does both.
     """
     body: dict[str, Any] = {
-        "databoard_sf_id": int(sub_fold_id),
-        "databoard_s_id": int(sub_id),
+        "databoard_sf_id": _integer("sub_fold_id", sub_fold_id),
+        "databoard_s_id": _integer("sub_id", sub_id),
         "train_is": _encoded_rows("train_is", train_is),
         "test_is": _encoded_rows("test_is", test_is),
         "priority": priority,
     }
     if raw_data_id is not None:
-        body["raw_data"] = int(raw_data_id)
+        body["raw_data"] = _integer("raw_data_id", raw_data_id)
     if list_submission_files:
         body["files"] = _encoded_files(list_submission_files)
     if force:
@@ -136,24 +141,25 @@ def post_submission_fold(
 
 
 def get_prediction_list(
-    host_url: str, username: str, password: str, list_submission_fold_id: Iterable[int]
+    host_url: str, username: str, password: str, list_submission_fold_id: Iterable[Id]
 ) -> requests.Response:
     """Predictions, times and logs of those folds among these that have ended.
 
     They are no longer new once the answer has arrived whole.
     """
-    body = {"list_submission_fold": [int(fold_id) for fold_id in list_submission_fold_id]}
+    fold_ids = [_integer("list_submission_fold_id", fold_id) for fold_id in list_submission_fold_id]
+    body = {"list_submission_fold": fold_ids}
     return _post(host_url, "testpredictions/list/", username, password, body)
 
 
 def get_prediction_new(
-    host_url: str, username: str, password: str, raw_data_id: int | None
+    host_url: str, username: str, password: str, raw_data_id: Id | None
 ) -> requests.Response:
     """The same of every fold that has ended and is new.
 
     raw_data_id: only folds on this data set; None: on any.
     """
-    body = {} if raw_data_id is None else {"raw_data_id": int(raw_data_id)}
+    body = {} if raw_data_id is None else {"raw_data_id": _integer("raw_data_id", raw_data_id)}
     return _post(host_url, "testpredictions/new/", username, password, body)
 
 
@@ -173,10 +179,11 @@ def get_submission_fold_light(host_url: str, username: str, password: str) -> re
 
 
 def get_submission_fold_detail(
-    host_url: str, username: str, password: str, submission_fold_id: int
+    host_url: str, username: str, password: str, submission_fold_id: Id
 ) -> requests.Response:
     """One fold with all its fields."""
-    return _get(host_url, f"submissionfold/{int(submission_fold_id)}/", username, password)
+    fold_id = _integer("submission_fold_id", submission_fold_id)
+    return _get(host_url, f"submissionfold/{fold_id}/", username, password)
 
 
 def _post(
@@ -198,6 +205,14 @@ def _url(host_url: str, call: str) -> str:
 def _auth(username: str, password: str) -> HTTPBasicAuth:
     # As bytes: requests would encode text as Latin-1, which the gateway does not read.
     return HTTPBasicAuth(username.encode("utf-8"), password.encode("utf-8"))
+
+
+def _integer(name: str, value: Id) -> int:
+    # As text, too: databoard's ids come from a command line. numpy's integers are no JSON.
+    try:
+        return int(value) if isinstance(value, str) else operator.index(value)
+    except (TypeError, ValueError):
+        raise MessageError(f"{name}: {value!r} is not an integer") from None
 
 
 def _encoded_files(files: Iterable[PathLike]) -> dict[str, str]:

@@ -202,6 +202,17 @@ def test_force_runs_a_fold_again_and_leaves_the_others(
     )
 
 
+def test_ids_may_come_from_a_command_line_or_from_numpy(
+    documented: DocumentedGateway, gateway: tuple[str, str, str]
+) -> None:
+    documented.ended_fold(10)
+
+    detail = accepted(post_api.get_submission_fold_detail(*gateway, "10"))
+    listed = accepted(post_api.get_prediction_list(*gateway, np.array([10])))
+
+    assert detail["databoard_sf_id"] == listed[0]["databoard_sf_id"] == 10
+
+
 def test_lists_are_complete(documented: DocumentedGateway, gateway: tuple[str, str, str]) -> None:
     # Given a fold
     documented.ended_fold(10)

@@ -64,6 +64,11 @@ def test_rows_of_two_dimensions_are_refused() -> None:
         post_api.post_submission_fold(*GATEWAY, 1, 11, [0, 1], [[2, 3]])
 
 
+def test_an_id_that_is_no_integer_is_named() -> None:
+    with pytest.raises(MessageError, match=r"raw_data_id: 1\.5 is not an integer"):
+        post_api.custom_post_split(*GATEWAY, 1.5)  # type: ignore[arg-type]
+
+
 def test_a_missing_file_is_named() -> None:
     with pytest.raises(MissingFileError, match=r"no such file or folder: nowhere\.csv"):
         post_api.post_data(*GATEWAY, "iris", "species", "classifier", "nowhere.csv")
