@@ -100,7 +100,7 @@ class Link:
         """
         try:
             async with asyncio.timeout(deadline):
-                while not await self._published(exchange, envelope):
+                while not await self.publish_once(exchange, envelope):
                     await self.pause()
         except TimeoutError as error:
             raise PublishError(
@@ -154,7 +154,8 @@ class Link:
         await asyncio.sleep(FIRST_PAUSE)
         await self._connected.wait()
 
-    async def _published(self, exchange: str, envelope: Envelope) -> bool:
+    async def publish_once(self, exchange: str, envelope: Envelope) -> bool:
+        """As `publish`, but with one try; False when the connection was lost before the confirm."""
         try:
             channel = await self._publishing_channel()
             await channel.basic_publish(
@@ -175,8 +176,8 @@ class Link:
             raise PublishError(f"RabbitMQ refused a message to {exchange!r}: {error}") from error
         except LOST as error:
             logger.warning(
-                "no confirm, publishing again",
-                extra={"action": "publish_again", "exchange": exchange, "reason": repr(error)},
+                "no confirm",
+                extra={"action": "no_confirm", "exchange": exchange, "reason": repr(error)},
             )
             return False
         return True
@@ -192,10 +193,15 @@ class Link:
         while True:
             await self._lost.wait()
             logger.warning(
-                "connection lost", extra={"action": "connection_lost", "broker": shown(self._url)}
+                "connection lost",
+                extra={
+                    "action": "connection_lost",
+                    "broker": shown(self._url),
+                    "connection": self.name,
+                },
             )
             await self._connect_with_patience()
-            logger.info("connected again", extra={"action": "reconnected"})
+            logger.info("connected again", extra={"action": "reconnected", "connection": self.name})
 
     async def _connect_with_patience(self) -> None:
         pause = FIRST_PAUSE

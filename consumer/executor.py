@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 from pathlib import Path
 
@@ -10,14 +11,17 @@ from consumer import fold_verdicts as verdicts
 from consumer.fold_run import FoldRun, OnPhase
 from consumer.jobs import FoldJob, FoldOutcome
 from consumer.scratch import remove_tree
-from consumer.zygote_link import SlotLink, ZygoteError, ZygoteLink
+from consumer.slot_link import SlotLink
+from consumer.zygote_link import ZygoteError, ZygoteLink
 from schemas.errors import ConfigurationError
 from schemas.events import Measurements
 from schemas.states import FoldState, Isolation
 from schemas.verdicts import Output, Verdict
 
+logger = logging.getLogger(__name__)
+
 _STARTS = 3
-"""A slot that was killed while it was idle is started again so many times for one fold."""
+"""When processes were killed while they were idle, one fold is begun so many times."""
 
 
 class FoldExecutor:
@@ -39,6 +43,8 @@ class FoldExecutor:
         self._threads = threads_per_slot
         self._zygote: ZygoteLink | None = None
         self._slots: list[SlotLink | None] = [None] * slots
+        self._folders: list[Path | None] = [None] * slots
+        """Where each slot's last fold had its files."""
         self._starting = asyncio.Lock()
         self._removals: set[asyncio.Future[None]] = set()
 
@@ -71,21 +77,27 @@ class FoldExecutor:
         refused = verdicts.refused(job)
         if refused is not None:
             return _ended(refused)
-        # No fold can guess where the next one will be, and put something there.
-        folder = self._scratch / f"fold-{secrets.token_hex(16)}"
+        reason = (
+            f"crashed: the fold was killed {_STARTS} times before any of its code ran; "
+            "the machine may be out of memory"
+        )
         for _ in range(_STARTS):
+            # No fold can guess where the next one will be, and put something there.
+            folder = self._scratch / f"fold-{secrets.token_hex(16)}"
             link = None
             try:
                 link = await self._slot(slot)
                 return await FoldRun(link, job, on_phase).run(folder, self._threads)
-            except ZygoteError as error:
-                return _ended(verdicts.infrastructure(str(error)))
-            except OSError:  # the slot's process is dead: start another
+            except ZygoteError as error:  # killed while it warmed up, perhaps
+                reason = str(error)
+            except OSError:  # the fold's process is dead, or its slot's: begin again
                 continue
             finally:
                 if link is None or link.lost:  # a slot removes what its fold leaves
                     self._remove(folder)
-        return _ended(verdicts.infrastructure(f"slot {slot} does not start"))
+                else:
+                    self._folders[slot] = folder
+        return _ended(verdicts.infrastructure(reason))
 
     async def _slot(self, number: int) -> SlotLink:
         async with self._starting:
@@ -96,15 +108,26 @@ class FoldExecutor:
                 self._zygote = await ZygoteLink.start(self._scratch)
             link = self._slots[number]
             if link is None or link.lost:
-                link = self._slots[number] = await self._zygote.new_slot(number)
+                link = await self._zygote.new_slot(number, self._remove)
+                self._slots[number] = link
+                if (folder := self._folders[number]) is not None:
+                    # The former slot may have died before it had removed everything.
+                    self._remove(folder)
             return link
 
     def _remove(self, folder: Path) -> None:
         """In a thread, while the next fold begins."""
         loop = asyncio.get_running_loop()
-        removal = loop.run_in_executor(None, remove_tree, folder)
+        removal = loop.run_in_executor(None, _remove, folder)
         self._removals.add(removal)
         removal.add_done_callback(self._removals.discard)
+
+
+def _remove(folder: Path) -> None:
+    try:
+        remove_tree(folder)
+    except OSError as error:  # it goes with the worker's own folder, or stays
+        logger.warning("a fold's files stay: %s", error, extra={"action": "files_stay"})
 
 
 def _ended(verdict: Verdict) -> FoldOutcome:

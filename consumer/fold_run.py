@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
 import socket
 import time
 from collections.abc import Callable
@@ -28,7 +29,8 @@ from consumer.frames import (
 from consumer.job_frame import job_frame, job_size, x_paths
 from consumer.jobs import FoldJob, FoldOutcome
 from consumer.phase_clock import PhaseClock
-from consumer.zygote_link import SlotLink, SlotReport
+from consumer.slot_link import SlotLink, SlotReport
+from schemas.datasets import Custom
 from schemas.events import Measurements
 from schemas.states import FoldState, Phase
 from schemas.verdicts import Output, Verdict
@@ -66,7 +68,7 @@ class FoldRun:
         """folder: the fold's own, not made yet; removed by the slot, as long as that lives.
 
         When it is cancelled, everything that the fold started is dead before it leaves. Raises
-        OSError when the slot is dead before the fold has begun.
+        OSError when the fold's process, or its slot, was killed before any code but ours ran.
         """
         job = self._job
         with contextlib.ExitStack() as held:
@@ -87,8 +89,8 @@ class FoldRun:
             stdout.close_writer()
             stderr.close_writer()
             report = await self._conversation(ours, memoryview(frame)[HEADER.size :])
-            if report is None and self._phase is Phase.DATA:
-                raise BrokenPipeError("the slot died before any of the submission ran")
+            if self._was_killed_early(report):
+                raise BrokenPipeError("killed before any code but ours ran")
             output = Output(stdout=stdout.finish(), stderr=stderr.finish())
         return self._outcome(report, output)
 
@@ -195,6 +197,17 @@ class FoldRun:
             measurements=self._clock.measurements,
             output=output,
         )
+
+    def _was_killed_early(self, report: SlotReport | None) -> bool:
+        """Whether the fold, or its slot, was killed before there was anybody to blame for it."""
+        if self._phase is not Phase.DATA:
+            return False
+        if report is None:
+            return True
+        if self._verdict is not None or report.over is not None or report.status != signal.SIGKILL:
+            return False
+        # An organiser's code may kill its process as soon as that has its job.
+        return not report.begun or not isinstance(self._job.manifest.split, Custom)
 
     def _judged(self, report: SlotReport | None) -> Verdict | None:
         if Phase.TEST in self._predictions:

@@ -24,7 +24,7 @@ def adopt_orphans() -> None:
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
-def die_with_parent(signal_number: int) -> None:
+def signal_when_parent_dies(signal_number: int) -> None:
     """Have the kernel send this process a signal when its parent dies."""
     _prctl(_PR_SET_PDEATHSIG, signal_number)
 

@@ -21,8 +21,9 @@ from consumer.fold_verdicts import death_sentence, of_limit
 from consumer.frames import HEADER, FrameError, FrameKind, read_exactly, read_header
 from consumer.jobs import PreparedData, PreparedPart, PrepareFailed, part_filename
 from consumer.parts import map_npy
+from consumer.slot_link import SlotLink, SlotReport
 from consumer.split_task import CLASSES_FILE, SplitReport, SplitTask
-from consumer.zygote_link import SlotLink, SlotReport, start_clean
+from consumer.zygote_link import start_clean
 from schemas.datasets import HoldOut, workflow_elements
 from schemas.messages import DataMessage
 from schemas.states import Culprit, FailureKind, Phase
@@ -40,15 +41,14 @@ async def prepare_dataset(
     """Split the data set that `message` describes into parts.
 
     raw: folder of the uploaded files, which an organiser's `prepare_data` may write to.
-    out: empty folder for the parts. Raises PrepareFailed. When it is cancelled, everything that
-    was started is dead before the CancelledError leaves.
+    out: empty folder for the parts; what else the organiser's code leaves is in its parent. Raises
+    PrepareFailed. When it is cancelled, everything that was started is dead before the
+    CancelledError leaves.
     """
-    with (
-        tempfile.TemporaryDirectory(prefix="prepare-", dir=out.parent) as folder,
-        ExitStack() as held,
-    ):
-        task = _task(message, raw.resolve(), out.resolve(), Path(folder).resolve() / "home")
-        link = held.enter_context(_supervisor(Path(folder), task.threads))
+    folder = Path(tempfile.mkdtemp(prefix="prepare-", dir=out.parent.resolve()))
+    with ExitStack() as held:
+        task = _task(message, raw.resolve(), out.resolve(), folder / "home")
+        link = held.enter_context(_supervisor(folder, task.threads))
         stdout, stderr = (held.enter_context(CapturedStream()) for _ in range(2))
         ours, theirs = (held.enter_context(end) for end in socket.socketpair())
         ours.setblocking(False)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-import shutil
 import tempfile
 import threading
 import uuid
@@ -19,6 +19,7 @@ from broker.link import Link
 from consumer.delivery import Intake, RecentIds, publish_surely, republished
 from consumer.heartbeats import Heartbeats
 from consumer.jobs import PreparedData, PreparedPart, PrepareFailed
+from consumer.scratch import remove_tree
 from consumer.slots import Slots
 from schemas.arrays import Array
 from schemas.datasets import Manifest, Part, checked_workflow
@@ -163,7 +164,9 @@ class PrepareWorker:
             verdict = _verdict(FailureKind.CRASHED, Culprit.INFRASTRUCTURE, text)
             return self._failed(run_id, message, verdict)
         finally:
-            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+            # What cannot be removed goes with the worker's own folder.
+            with contextlib.suppress(OSError):
+                await asyncio.to_thread(remove_tree, folder)
 
     async def _fetch_files(self, message: DataMessage, raw: Path) -> None:
         for name, inline in message.files.items():

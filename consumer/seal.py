@@ -19,7 +19,7 @@ import numpy as np
 from threadpoolctl import ThreadpoolController
 
 from consumer import packets
-from consumer.linux import die_with_parent, name_process
+from consumer.linux import name_process, signal_when_parent_dies
 
 CONNECTION = 3
 """The descriptor of a fold's socket; 0, 1 and 2 are the standard streams, and there is no other."""
@@ -64,7 +64,7 @@ def leave_the_slot(orders: socket.socket) -> None:
     The fold gets a session of its own, dies with its slot, and keeps no descriptor but `orders`.
     """
     os.setsid()
-    die_with_parent(signal.SIGKILL)
+    signal_when_parent_dies(signal.SIGKILL)
     name_process("fold")
     os.dup2(orders.detach(), CONNECTION, inheritable=False)
     os.closerange(CONNECTION + 1, 1 << 16)

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from consumer import packets
-from consumer.linux import adopt_orphans
+from consumer.linux import adopt_orphans, signal_when_parent_dies
 from consumer.measurement import Meter, Usage
 from consumer.process_tree import kill_descendants
 from consumer.scratch import remove_tree
@@ -27,6 +27,9 @@ from consumer.scratch import remove_tree
 _RETRY = 0.001
 _DYING_MILLISECONDS = 50
 """A killed process gives back its memory first: 2 ms for a small one."""
+
+_REMOVING_SECONDS = 0.2
+"""For a fold's files: some ten thousand."""
 
 
 @dataclass(frozen=True)
@@ -61,10 +64,23 @@ class _Ahead:
             os.waitpid(self._pid, 0)
             self._fork()
             packets.send(self._orders, {}, tuple(descriptors))
+        # Another fold's code may have stopped it while it waited.
+        os.kill(self._pid, signal.SIGCONT)
         for descriptor in descriptors:
             os.close(descriptor)
-        self._orders.close()
         return self._pid
+
+    def has_begun(self) -> bool:
+        """Whether the process, dead now, had taken its sockets before it died.
+
+        A socket that is closed with packets unread resets its peer (unix(7) leaves that out).
+        """
+        with self._orders:
+            try:
+                self._orders.recv(1)
+            except ConnectionResetError:
+                return False
+        return True
 
     def _fork(self) -> None:
         self._orders, theirs = packets.socket_pair()
@@ -77,17 +93,25 @@ class _Ahead:
 def serve(control: socket.socket, become: Become) -> NoReturn:
     """Run folds as ordered, until the worker is gone."""
     adopt_orphans()
+    # A fold's code may have stopped it: then it would not notice that the worker is gone, too.
+    signal_when_parent_dies(signal.SIGCONT)
     while True:
         ahead = _Ahead(become)
         packet, descriptors = _next_order(control)
         # An order about a fold that has ended meanwhile says nothing.
         while packet["do"] != "run":
             packet, descriptors = _next_order(control)
-        _run(control, SlotLimits(**packet["limits"]), ahead.start(descriptors))
+        _run(control, SlotLimits(**packet["limits"]), ahead, descriptors)
         if packet["folder"] is not None:
-            # What cannot be removed goes with the worker's own folder.
-            with contextlib.suppress(OSError):
-                remove_tree(Path(packet["folder"]))
+            _remove_files(control, packet["folder"])
+
+
+def _remove_files(control: socket.socket, folder: str) -> None:
+    """Of the fold that has ended; what takes long is left to the worker, for the next one waits."""
+    # What cannot be removed goes with the worker's own folder; a worker that is gone needs no word.
+    with contextlib.suppress(OSError):
+        if not remove_tree(Path(folder), within=_REMOVING_SECONDS):
+            packets.send(control, {"left": folder})
 
 
 def _next_order(control: socket.socket) -> tuple[packets.Packet, list[int]]:
@@ -97,8 +121,9 @@ def _next_order(control: socket.socket) -> tuple[packets.Packet, list[int]]:
         os._exit(0)
 
 
-def _run(control: socket.socket, limits: SlotLimits, fold: int) -> None:
+def _run(control: socket.socket, limits: SlotLimits, ahead: _Ahead, descriptors: list[int]) -> None:
     slot = os.getpid()
+    fold = ahead.start(descriptors)
     meter = Meter(slot, fold)
     pidfd = os.pidfd_open(fold)
     try:
@@ -106,7 +131,8 @@ def _run(control: socket.socket, limits: SlotLimits, fold: int) -> None:
         status = _clear(slot, fold, pidfd, meter)
     finally:
         os.close(pidfd)
-    report = {"status": status, "over": over, **asdict(meter.total())}
+    begun = ahead.has_begun()
+    report = {"begun": begun, "status": status, "over": over, **asdict(meter.total())}
     try:
         packets.send(control, {"ended": report})
     except OSError:  # the worker is gone, and so is the fold

@@ -17,7 +17,12 @@ from typing import NoReturn
 
 from consumer import packets
 from consumer.fold_process import become_fold
-from consumer.linux import adopt_orphans, name_process, use_huge_pages
+from consumer.linux import (
+    adopt_orphans,
+    name_process,
+    signal_when_parent_dies,
+    use_huge_pages,
+)
 from consumer.process_tree import children, kill_descendants
 from consumer.seal import set_the_scene
 from consumer.slot_process import serve
@@ -110,6 +115,8 @@ def _kill_strays(slots: frozenset[int]) -> int:
 def main() -> NoReturn:
     """The worker passes its socket's descriptor as the argument."""
     adopt_orphans()
+    # As for a slot: whoever is stopped does not notice that the worker is gone.
+    signal_when_parent_dies(signal.SIGCONT)
     name_process("fold zygote")
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     zygote = _Zygote(socket.socket(fileno=int(sys.argv[1])))

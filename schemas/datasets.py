@@ -20,9 +20,14 @@ from schemas.states import Visibility
 _SHORT_NAME = re.compile(r"[A-Za-z0-9_-]{1,40}")
 
 
+def is_short_name(name: str) -> bool:
+    """Whether it can name a data set or a pool."""
+    return _SHORT_NAME.fullmatch(name) is not None
+
+
 def checked_short_name(name: str) -> str:
     """`name` itself when it can name a data set or a pool; else MessageError."""
-    if not _SHORT_NAME.fullmatch(name):
+    if not is_short_name(name):
         raise MessageError(
             f"{name[:80]!r} is not a name here: use 1 to 40 of letters, digits, '_' and '-'"
         )
@@ -51,7 +56,7 @@ STANDARD_WORKFLOWS = (
 """What a CSV data set's submissions may consist of, in the order in which they are applied."""
 
 _ELEMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,79}")
-_REFERENCE = re.compile(r"([A-Za-z0-9_-]{1,40})(?:@([0-9a-f]{16}))?")
+_REFERENCE = re.compile(rf"({_SHORT_NAME.pattern})(?:@([0-9a-f]{{16}}))?")
 
 
 @dataclass(frozen=True)

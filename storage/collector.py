@@ -13,9 +13,8 @@ from sqlalchemy import Engine
 from broker.blobs import delete_blob
 from broker.feed import Delivery, ack_all
 from broker.link import Link
-from schemas.errors import BlobError, DatabaseAway, MessageError, PublishError
+from schemas.errors import BlobError, DatabaseAway, MessageError
 from schemas.events import FoldPart, FoldStarted, FoldTrained, FoldValidated, WorkerHeartbeat
-from schemas.frozen import Message
 from schemas.requests import ErrorReply
 from schemas.settings import Settings
 from schemas.states import Visibility
@@ -27,7 +26,7 @@ from schemas.topology import (
     ClassicQueue,
     heartbeats_queue,
 )
-from schemas.wire import Envelope, pack, unpack
+from schemas.wire import unpack
 from storage import upkeep
 from storage.accepted import AcceptedWork
 from storage.answers import Answers
@@ -39,6 +38,7 @@ from storage.incoming import Incoming, read
 from storage.labels import LabelsCache
 from storage.preparation import Preparation
 from storage.publisher import OutboxPublisher
+from storage.replies import Replies
 from storage.workers import WRITE_SECONDS, Workers, write_heartbeats
 
 logger = logging.getLogger(__name__)
@@ -56,7 +56,6 @@ BATCH_BYTES = 64 << 20
 
 _PROGRESS = frozenset({FoldStarted.TYPE, FoldTrained.TYPE, FoldValidated.TYPE, FoldPart.TYPE})
 
-REPLY_SECONDS = 10.0
 DRAIN_SECONDS = 5.0
 """How long a collector that stops goes on publishing its outbox."""
 
@@ -73,7 +72,10 @@ class Collector:
     Its queue has a single active consumer: a second collector is a hot standby.
     """
 
-    def __init__(self, link: Link, url: str, engine: Engine, settings: Settings) -> None:
+    def __init__(
+        self, link: Link, replies: Link, url: str, engine: Engine, settings: Settings
+    ) -> None:
+        """replies: for replies alone."""
         self._link = link
         self._url = url
         self._settings = settings
@@ -89,7 +91,7 @@ class Collector:
         self._answers = Answers(engine, labels, self._workers)
         self._preparation = Preparation(link, url, self._database)
         self._accepted = AcceptedWork(self._database, url, self._publisher)
-        self._replies: set[asyncio.Task[None]] = set()
+        self._replies = Replies(replies)
         self._sweep_now = asyncio.Event()
 
     def stop(self) -> None:
@@ -119,11 +121,10 @@ class Collector:
             await asyncio.wait({collecting})
             await self._drain_at_the_end()
         finally:
-            for task in (stopping, collecting, *others, *self._replies):
+            await self._replies.close()
+            for task in (stopping, collecting, *others):
                 task.cancel()
-            ended = await asyncio.gather(
-                stopping, collecting, *others, *self._replies, return_exceptions=True
-            )
+            ended = await asyncio.gather(stopping, collecting, *others, return_exceptions=True)
             self._database.close()
         for result in ended:
             if isinstance(result, Exception):
@@ -167,9 +168,9 @@ class Collector:
         if applied.swept:
             self._sweep_now.set()
         for envelope, message in applied.replies:
-            await self._reply(envelope, message)
+            self._replies.send(envelope, message)
         for envelope, request in applied.requests:
-            await self._reply(envelope, await self._database.call(self._answers.reply, request))
+            self._replies.send(envelope, await self._database.call(self._answers.reply, request))
 
     async def _apply(self, batch: Sequence[Incoming], rules: Rules) -> Applied:
         try:
@@ -197,26 +198,6 @@ class Collector:
         if item.envelope.reply_to:
             applied.replies.append((item.envelope, ErrorReply(message=reason)))
         return applied
-
-    async def _reply(self, envelope: Envelope, message: Message) -> None:
-        task = asyncio.create_task(self._send_reply(envelope, message), name="reply")
-        self._replies.add(task)
-        task.add_done_callback(self._replies.discard)
-
-    async def _send_reply(self, envelope: Envelope, message: Message) -> None:
-        to = envelope.reply_to or ""
-        try:
-            reply = pack(message, to, correlation_id=envelope.correlation_id, persistent=False)
-        except MessageError as error:
-            refusal = ErrorReply(message=f"the reply does not fit into a message: {error}")
-            reply = pack(refusal, to, correlation_id=envelope.correlation_id, persistent=False)
-        try:
-            await self._link.publish("", reply, deadline=REPLY_SECONDS)
-        except PublishError as error:
-            logger.info(
-                "nobody waits for a reply any more",
-                extra={"action": "reply_unwanted", "reply_to": to, "reason": str(error)},
-            )
 
     async def _hear(self) -> None:
         # A queue of its own: a standby must know who is alive when it takes over.
@@ -295,8 +276,7 @@ class Collector:
             async with asyncio.timeout(DRAIN_SECONDS):
                 while await self._publisher.drain():
                     continue
-                if self._replies:
-                    await asyncio.wait(self._replies)
+                await self._replies.drain()
         except (TimeoutError, Stopping):
             logger.info("the outbox is left to the next collector", extra={"action": "outbox_left"})
 

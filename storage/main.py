@@ -40,8 +40,12 @@ async def _run(settings: Settings, on_ready: Callable[[], None] | None) -> None:
     if not await upgraded(engine, stopped):
         return
     name = f"collector-{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}"
-    async with Link(url, name=name, connect_timeout=settings.connect_timeout_seconds) as link:
-        collector = Collector(link, url, engine, settings)
+    patience = settings.connect_timeout_seconds
+    async with (
+        Link(url, name=name, connect_timeout=patience) as link,
+        Link(url, name=f"{name}-replies", connect_timeout=patience) as replies,
+    ):
+        collector = Collector(link, replies, url, engine, settings)
         running = asyncio.create_task(collector.run(), name="collector")
         stopping = asyncio.create_task(stopped.wait())
         logger.info("collector ready", extra={"action": "collector_ready", "collector": name})

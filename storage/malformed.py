@@ -8,9 +8,9 @@ put aside again.
 from __future__ import annotations
 
 import json
-import re
 from typing import Any
 
+from schemas.datasets import is_short_name
 from schemas.events import FoldFailed, FoldTested
 from schemas.frozen import storable
 from schemas.messages import FoldMessage
@@ -22,7 +22,6 @@ from storage.folds import reject_fold, store_unreadable_fold
 from storage.models import Standing
 from storage.working_set import WorkingSet
 
-_DATASET_NAME = re.compile(r"[A-Za-z0-9_-]{1,40}")
 _FINAL = {FoldTested.TYPE, FoldFailed.TYPE}
 
 
@@ -75,7 +74,7 @@ def _store_failure(work: WorkingSet, envelope: Envelope, key: str, reason: str) 
         store_unreadable_fold(work, envelope, reason)
     elif key == KEY_DATA:
         name = _content(envelope.body).get("name")
-        if isinstance(name, str) and _DATASET_NAME.fullmatch(name):
+        if isinstance(name, str) and is_short_name(name):
             reject_dataset(work, envelope.run_id, name, reason)
 
 

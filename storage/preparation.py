@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 from collections.abc import Iterable
 
 from sqlalchemy import Engine
@@ -12,7 +11,7 @@ from sqlalchemy import Engine
 from broker.feed import LOST
 from broker.link import Link
 from broker.setup import queue_exists
-from schemas.datasets import Manifest
+from schemas.datasets import Manifest, is_short_name
 from schemas.errors import BlobError
 from schemas.events import DataReady
 from schemas.topology import folds_queue
@@ -26,7 +25,6 @@ logger = logging.getLogger(__name__)
 
 POOL_REMEMBERED_SECONDS = 60.0
 FETCH_TRIES = 3
-_POOL = re.compile(r"[A-Za-z0-9_-]{1,40}")
 
 
 class Preparation:
@@ -58,7 +56,7 @@ class Preparation:
         now = asyncio.get_running_loop().time()
         if self._known_until.get(pool, 0) > now:
             return True
-        if not _POOL.fullmatch(pool):
+        if not is_short_name(pool):
             return False
         try:
             known = await queue_exists(self._link, folds_queue(pool))

@@ -18,7 +18,7 @@ from schemas.wire import Envelope
 from tests.faults.test_lost_processes import Waiting, publish, stored_verdicts
 from tests.faults.test_lost_processes import waiting as waiting
 from tests.support.deadline import wait_until
-from tests.support.stack import Stack
+from tests.support.stack import Service, Stack
 from tests.support.submissions import DUMMY, write_iris
 
 WITHIN = 60
@@ -51,6 +51,19 @@ def publish_iris(client: Client, folder: Path) -> None:
         split=HoldOut(0.5),
         timeout=WITHIN,
     )
+
+
+def pause_outside_transactions(stack: Stack, service: Service) -> None:
+    """Stop it where it holds no lock of the database, which nobody could take from it."""
+
+    def paused() -> bool:
+        service.pause()
+        if stack.can_write():
+            return True
+        service.go_on()
+        return False
+
+    wait_until(paused, what="a moment between two transactions")
 
 
 def test_a_broker_killed_in_training_loses_no_fold_and_runs_none_twice(
@@ -133,7 +146,7 @@ def test_a_collector_stopped_for_longer_than_its_heartbeats_loses_and_doubles_no
         # When it is stopped while results come in, and goes on later
         for fold_id in range(1, 11):
             publish(client, fold_id, DUMMY)
-        stopped.pause()
+        pause_outside_transactions(stack, stopped)
         first = list(client.follow(range(1, 11), timeout=WITHIN))
         stopped.go_on()
         for fold_id in range(11, 15):

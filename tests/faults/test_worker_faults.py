@@ -65,7 +65,7 @@ def test_redelivered_to_another_slot_of_the_same_worker_is_adopted(rig: WorkerRi
     rig.announce()
     line = proxy(rig.vhost.node.amqp_port)
     rig.worker(slots=2, url=rig.vhost.amqp_url_through(line.port))
-    rig.fold(1, TWO_SECONDS)
+    rig.fold(1, UNIFORM.format(sleep=8))
     rig.wait_for(FoldStarted, 1)
 
     # When the line is reset, so that the idle slot receives the fold that the other one runs

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import subprocess
@@ -268,12 +269,9 @@ def test_idle_processes_that_were_killed_come_back(iris: Dataset, tmp_path: Path
     # Given a warm executor of its own
     folds = Folds(tmp_path / "scratch", slots=1)
     try:
-        (zygote,) = [
-            process
-            for process in psutil.Process().children()
-            if process.cwd() == str(folds.scratch)
-        ]
-        (slot,) = zygote.children()
+        slot = psutil.Process(folds.slot_pid())
+        zygote = slot.parent()
+        assert zygote is not None
         (ahead,) = wait_until(slot.children, what="a process forked ahead of its fold")
 
         # When the process that waits for a fold, then its slot, then its zygote are killed
@@ -288,6 +286,88 @@ def test_idle_processes_that_were_killed_come_back(iris: Dataset, tmp_path: Path
         folds.close()
 
 
+def test_a_zygote_killed_while_it_warms_up_is_started_again(iris: Dataset, tmp_path: Path) -> None:
+    # Given a fold for which a new zygote is started
+    folds = Folds(tmp_path / "scratch", slots=1)
+    try:
+        former = folds.zygote()
+        os.kill(folds.slot_pid(), signal.SIGKILL)
+        former.kill()
+        running = folds.begin(iris, DUMMY)
+
+        # When that one is killed too, before it is warm
+        def next_one() -> psutil.Process | None:
+            with contextlib.suppress(ValueError, psutil.NoSuchProcess):
+                found = folds.zygote()
+                return found if found.pid != former.pid else None
+            return None
+
+        second = wait_until(next_one, every=0.01, what="the next zygote")
+        assert second is not None
+        second.kill()
+
+        # Then the fold runs all the same
+        assert running.outcome().state is FoldState.TESTED
+    finally:
+        folds.close()
+
+
+def test_a_stopped_slot_does_not_outlive_its_zygote(iris: Dataset, tmp_path: Path) -> None:
+    # Given a fold whose slot is stopped
+    folds = Folds(tmp_path / "scratch", slots=1)
+    try:
+        running = folds.begin(iris, sleeping(tmp_path / "pid"), wall=600)
+        child = written_pid(tmp_path / "pid")
+        slot = psutil.Process(folds.slot_pid())
+        slot.suspend()
+
+        # When the zygote is killed, and the worker ends
+        folds.zygote().kill()
+        folds.wait(folds.executor.close())
+        assert running.outcome().verdict is not None
+    finally:
+        folds.close()
+
+    # Then nothing of it is left
+    wait_until(lambda: not alive(slot.pid) and not alive(child), what="the end of the slot")
+
+
+def test_idle_processes_that_were_stopped_go_on(iris: Dataset, tmp_path: Path) -> None:
+    # Given a warm executor of its own, whose processes somebody stops
+    folds = Folds(tmp_path / "scratch", slots=1)
+    try:
+        for is_slot in (True, False):
+            slot = psutil.Process(folds.slot_pid())
+            (ahead,) = wait_until(slot.children, what="a process forked ahead of its fold")
+            (slot if is_slot else ahead).suspend()
+
+            # When the next fold may take minutes
+            outcome = folds.begin(iris, DUMMY, wall=600).outcome(20)
+
+            # Then it runs at once
+            assert outcome.state is FoldState.TESTED, outcome
+    finally:
+        folds.close()
+
+
+def test_a_process_that_dies_with_its_order_unread_is_nobodys_fault(
+    folds: Folds, iris: Dataset
+) -> None:
+    # Given a process forked ahead of its fold, which is stopped, so that it reads nothing
+    slot = psutil.Process(folds.slot_pid())
+    (ahead,) = wait_until(slot.children, what="a process forked ahead of its fold")
+
+    # When it is killed between its order and its first step
+    for _ in range(20):
+        ahead.suspend()
+        running = folds.begin(iris, DUMMY)
+        ahead.kill()
+
+        # Then the fold is begun again
+        assert running.outcome(30).state is FoldState.TESTED
+        (ahead,) = wait_until(slot.children, what="the next one")
+
+
 WORKER = """
 import sys
 from pathlib import Path
@@ -298,7 +378,8 @@ folds.begin(make_iris(folder / "iris"), sys.argv[2]).outcome(600)
 """
 
 
-def test_zygote_and_folds_die_with_their_worker(tmp_path: Path) -> None:
+@pytest.mark.parametrize("are_stopped", [False, True], ids=["", "stopped"])
+def test_zygote_and_folds_die_with_their_worker(tmp_path: Path, are_stopped: bool) -> None:
     # Given a process that runs a fold which sleeps
     pid_file = tmp_path / "pid"
     worker = subprocess.Popen(
@@ -309,7 +390,10 @@ def test_zygote_and_folds_die_with_their_worker(tmp_path: Path) -> None:
     below = [process.pid for process in psutil.Process(worker.pid).children(recursive=True)]
     assert child in below
 
-    # When it is killed without warning
+    # When it is killed without warning, zygote and slot being stopped or not
+    if are_stopped:
+        for ancestor in psutil.Process(child).parents()[1:3]:
+            ancestor.suspend()
     worker.kill()
     worker.wait()
 

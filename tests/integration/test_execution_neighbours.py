@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 
+import pytest
+
 from schemas.states import Culprit, FoldState
+from tests.support.deadline import wait_until
 from tests.support.folds import Dataset, Folds
 from tests.support.submissions import DUMMY
 
@@ -49,3 +54,51 @@ def test_the_next_folds_folder_cannot_be_guessed(folds: Folds, iris: Dataset) ->
     assert folds.run(iris, OCCUPIES_THE_NEXT_FOLDER + DUMMY).state is FoldState.TESTED
     outcome = folds.run(iris, DUMMY)
     assert (outcome.state, outcome.verdict) == (FoldState.TESTED, None)
+
+
+PUTS_A_PIPE_IN_PLACE_OF_ITS_FOLDER = """
+import os, shutil
+
+own = os.environ["HOME"]
+os.chdir("/")
+shutil.rmtree(own)
+os.mkfifo(own)
+"""
+
+
+@pytest.mark.timeout(60)
+def test_a_fold_that_replaces_its_folder_keeps_nobody_waiting(folds: Folds, iris: Dataset) -> None:
+    assert folds.run(iris, PUTS_A_PIPE_IN_PLACE_OF_ITS_FOLDER + DUMMY).state is FoldState.TESTED
+    # The slot would open the pipe, and wait for a writer.
+    outcome = folds.begin(iris, DUMMY, wall=600).outcome(20)
+    assert (outcome.state, outcome.verdict) == (FoldState.TESTED, None)
+
+
+WRITES_MANY_FILES = """
+import os
+
+for number in range(30_000):
+    os.close(os.open(f"{number}", os.O_CREAT))
+"""
+
+
+@pytest.mark.parametrize("is_killed", [False, True], ids=["slot-lives", "slot-killed"])
+def test_files_that_take_long_to_remove_do_not_hold_up_the_slot(
+    iris: Dataset, tmp_path: Path, is_killed: bool
+) -> None:
+    # Given a fold that has left tens of thousands of files
+    folds = Folds(tmp_path / "scratch", slots=1)
+    try:
+        assert folds.run(iris, WRITES_MANY_FILES + DUMMY).state is FoldState.TESTED
+        (before,) = folds.scratch.iterdir()
+
+        # When the next one begins, the slot being killed meanwhile or not
+        if is_killed:
+            os.kill(folds.slot_pid(), signal.SIGKILL)
+        outcome = folds.run(iris, DUMMY)
+
+        # Then it runs as ever, and no file stays
+        assert (outcome.state, outcome.verdict) == (FoldState.TESTED, None)
+        wait_until(lambda: not before.exists(), what="removal of the fold's files")
+    finally:
+        folds.close()

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import psutil
 import pytest
 from sklearn.datasets import load_iris
 
@@ -152,6 +153,20 @@ class Folds:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(10)
         self._loop.close()
+
+    def zygote(self) -> psutil.Process:
+        """The process that slots are forked from."""
+        (found,) = [
+            process
+            for process in psutil.Process().children()
+            if process.status() != psutil.STATUS_ZOMBIE
+            and process.cwd() == str(self.scratch.resolve())
+        ]
+        return found
+
+    def slot_pid(self) -> int:
+        """Of the one slot's process, or of the slot that was started first."""
+        return min(child.pid for child in self.zygote().children())
 
     def begin(
         self,

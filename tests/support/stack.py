@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -207,6 +209,20 @@ class Stack:
                 return list(connection.execute(sql.text(query)))
         finally:
             engine.dispose()
+
+    def can_write(self) -> bool:
+        """Whether no process is within a transaction that writes."""
+        if not self.database_url.startswith("sqlite"):
+            open_ones = "select count(*) from pg_stat_activity where datname = current_database() \
+and backend_xid is not null"
+            return self.rows(open_ones)[0][0] == 0
+        path = self.database_url.removeprefix("sqlite:///")
+        with contextlib.closing(sqlite3.connect(path, timeout=1)) as connection:
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError:
+                return False
+        return True
 
     def client(self) -> Client:
         """A client of this stack."""
