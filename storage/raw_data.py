@@ -20,10 +20,12 @@ def remember_published(work: WorkingSet, envelope: Envelope, message: DataMessag
         "uploader": envelope.user_id or message.uploader,
         "created_at": work.now,
     }
-    insert_new(work.connection, RawData, [row])
-    raw_data_id = work.connection.execute(
-        select(RawData.id).where(RawData.name == message.name)
-    ).scalar_one()
+    of_name = select(RawData.id).where(RawData.name == message.name)
+    raw_data_id = work.connection.scalar(of_name)
+    if raw_data_id is None:
+        # Not without looking: an insert that changes nothing uses up an id all the same.
+        insert_new(work.connection, RawData, [row])
+        raw_data_id = work.connection.execute(of_name).scalar_one()
     set_split(work.connection, raw_data_id, envelope.run_id, None)
 
 

@@ -249,7 +249,7 @@ def test_commands_of_the_description_run_as_they_stand(
     commands = document["info"]["description"].split("```")[1].removeprefix("sh\n")
     commands = commands.replace("datarun:password", shlex.quote(":".join(rest_client.auth)))
     commands = commands.replace("http://127.0.0.1:8000/", rest_client.url)
-    next_id = len(rest_client.get("rawdata/").json()) + 1
+    next_id = max([row["id"] for row in rest_client.get("rawdata/").json()], default=0) + 1
     commands = commands.replace('"raw_data_id": 1', f'"raw_data_id": {next_id}')
     commands = commands.replace('"raw_data": 1', f'"raw_data": {next_id}')
     for name, number in (("databoard_sf_id", 11), ("databoard_s_id", 1)):

@@ -44,6 +44,16 @@ def test_each_spelling_of_the_address_is_answered(rest: Rest, path: str) -> None
     assert len(rest.get(path, follow_redirects=False).json()) == 1
 
 
+def test_ids_have_no_gaps(rest: Rest) -> None:
+    # Given a data set that is split, twice
+    first = rest.register("one")
+    rest.split(first, 0.4)
+    rest.split(first, 0.5)
+
+    # When others are registered, then they have the ids that follow
+    assert (first, rest.register("two"), rest.register("three")) == (1, 2, 3)
+
+
 def test_name_that_is_taken_is_refused_in_the_words_of_2016(rest: Rest) -> None:
     # Given a data set
     rest.register("iris")
