@@ -11,6 +11,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from datarun import post_api as post_api
     from producer.client import Client as Client
     from producer.fold_messages import Dataset as Dataset
     from producer.report import Report as Report
@@ -38,7 +39,6 @@ _HOMES = {
     "Report": "producer.report",
     "Submission": "producer.report",
     "Result": "producer.results",
-    "errors": "schemas",
     "Custom": "schemas.datasets",
     "HoldOut": "schemas.datasets",
     "BrokerError": "schemas.errors",
@@ -55,20 +55,22 @@ _HOMES = {
     "Verdict": "schemas.verdicts",
 }
 
-__all__ = sorted(_HOMES)
+_MODULES = {"errors": "schemas.errors", "post_api": "datarun.post_api"}
+
+__all__ = sorted({*_HOMES, *_MODULES})
 
 
 def __getattr__(name: str) -> Any:
-    home = _HOMES.get(name)
-    if home is None:
-        raise AttributeError(f"module 'datarun' has no attribute {name!r}")
-    if name == "errors":
-        value: Any = importlib.import_module("schemas.errors")
+    value: Any
+    if name in _MODULES:
+        value = importlib.import_module(_MODULES[name])
+    elif name in _HOMES:
+        value = getattr(importlib.import_module(_HOMES[name]), name)
     else:
-        value = getattr(importlib.import_module(home), name)
+        raise AttributeError(f"module 'datarun' has no attribute {name!r}")
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOMES})
+    return sorted({*globals(), *__all__})

@@ -109,11 +109,20 @@ _TABLE = RunRow.metadata.tables[RunRow.__tablename__]
 _COLUMNS = tuple(getattr(RunRow, name) for name in _FIELDS)
 
 
+# Made once: each of them names some thirty columns, and every fold that is posted asks for both.
+_BY_RUN_ID = select(*_COLUMNS).where(RunRow.run_id.in_(parameter("ids", expanding=True)))
+_BY_FOLD_ID = (
+    select(*_COLUMNS)
+    .join(Fold, Fold.run_id == RunRow.run_id)
+    .where(Fold.submission_fold_id.in_(parameter("ids", expanding=True)))
+)
+
+
 def load_runs(connection: Connection, run_ids: Iterable[str]) -> dict[str, Run]:
     """The runs of these ids that exist."""
     found: dict[str, Run] = {}
     for some in chunks(run_ids):
-        rows = connection.execute(select(*_COLUMNS).where(RunRow.run_id.in_(some))).mappings()
+        rows = connection.execute(_BY_RUN_ID, {"ids": list(some)}).mappings()
         found |= {row["run_id"]: run_from_row(row) for row in rows}
     return found
 
@@ -122,12 +131,8 @@ def load_current_runs(connection: Connection, fold_ids: Iterable[int]) -> dict[s
     """The current runs of these folds, by run id."""
     found: dict[str, Run] = {}
     for some in chunks(fold_ids):
-        query = (
-            select(*_COLUMNS)
-            .join(Fold, Fold.run_id == RunRow.run_id)
-            .where(Fold.submission_fold_id.in_(some))
-        )
-        found |= {row["run_id"]: run_from_row(row) for row in connection.execute(query).mappings()}
+        rows = connection.execute(_BY_FOLD_ID, {"ids": list(some)}).mappings()
+        found |= {row["run_id"]: run_from_row(row) for row in rows}
     return found
 
 

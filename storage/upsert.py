@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -22,7 +23,7 @@ def insert_new(
 ) -> None:
     """Insert `rows`; those whose key is taken change nothing."""
     if rows:
-        connection.execute(_insert(connection, model).on_conflict_do_nothing(), rows)
+        connection.execute(_insert_new(connection.dialect.name, model), rows)
 
 
 def insert_or_update(
@@ -34,14 +35,8 @@ def insert_or_update(
 ) -> None:
     """Insert `rows`; where the primary key is taken, set the columns `update` instead."""
     if rows:
-        statement = _insert(connection, model)
-        connection.execute(
-            statement.on_conflict_do_update(
-                index_elements=list(model.__table__.primary_key),
-                set_={name: statement.excluded[name] for name in update},
-            ),
-            rows,
-        )
+        statement = _insert_or_update(connection.dialect.name, model, tuple(update))
+        connection.execute(statement, rows)
 
 
 def chunks(values: Iterable[T]) -> Iterator[list[T]]:
@@ -51,7 +46,24 @@ def chunks(values: Iterable[T]) -> Iterator[list[T]]:
         yield chunk
 
 
-def _insert(connection: Connection, model: type[Base]) -> sqlite.Insert | postgresql.Insert:
-    if connection.dialect.name == "sqlite":
-        return sqlite.insert(model)
-    return postgresql.insert(model)
+# Each statement is made once: making it costs more than SQLite takes to execute it.
+
+
+@cache
+def _insert_new(dialect: str, model: type[Base]) -> sqlite.Insert | postgresql.Insert:
+    return _insert(dialect, model).on_conflict_do_nothing()
+
+
+@cache
+def _insert_or_update(
+    dialect: str, model: type[Base], update: tuple[str, ...]
+) -> sqlite.Insert | postgresql.Insert:
+    statement = _insert(dialect, model)
+    return statement.on_conflict_do_update(
+        index_elements=list(model.__table__.primary_key),
+        set_={name: statement.excluded[name] for name in update},
+    )
+
+
+def _insert(dialect: str, model: type[Base]) -> sqlite.Insert | postgresql.Insert:
+    return sqlite.insert(model) if dialect == "sqlite" else postgresql.insert(model)
