@@ -12,6 +12,7 @@ from fastapi_offline import FastAPIOffline
 from sqlalchemy import Connection, text
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway import fold_routes, prediction_routes, raw_data_routes
 from gateway.authentication import Authenticator
@@ -35,7 +36,7 @@ is JSON with a sentence in `detail`.
 Register a data set, split it, send the folds of each submission, and collect their results:
 
 ```sh
-login=datarun:password url=http://127.0.0.1:8000/runapp
+login=datarun:password url=http://127.0.0.1:8000/runapp   # `datarun up` prints both
 
 curl -u "$login" "$url/rawdata/" -d '{"name": "irises", "target_column": "species",
   "workflow_elements": "classifier", "files": {"irises.csv":
@@ -78,7 +79,22 @@ def make_app(service: Service, settings: Settings) -> FastAPI:
     app.add_exception_handler(DatabaseAway, _away)
     app.add_exception_handler(Exception, _ours)
     app.add_middleware(BodyLimit, limit=settings.gateway_body_bytes)
+    app.add_middleware(OneSlash)
     return app
+
+
+class OneSlash:
+    """ASGI middleware: `//runapp/` is `/runapp/`, since clients of 2016 add `/runapp/` to the URL,
+    whether that ends in a slash or not."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on."""
+        if scope["type"] == "http" and scope["path"].startswith("//"):
+            scope = {**scope, "path": "/" + scope["path"].lstrip("/")}
+        await self._app(scope, receive, send)
 
 
 def _health(service: TheService) -> dict[str, str]:

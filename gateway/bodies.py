@@ -6,7 +6,15 @@ import re
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictInt,
+    ValidationError,
+)
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
@@ -73,7 +81,7 @@ Number = Annotated[
 Text = Annotated[str, Field(max_length=1000), AfterValidator(_storable)]
 FileContents = Annotated[dict[str, str], AfterValidator(_names)]
 SomeFileContents = Annotated[dict[str, str], Field(min_length=1), AfterValidator(_names)]
-Indices = Annotated[str | list[int], Field()]
+Indices = Annotated[str | list[StrictInt], Field()]
 
 _FILES = (
     "The files: name -> content, as base64(zlib(bytes)) or as plain text. Names are plain file "

@@ -42,7 +42,7 @@ def up(
     home: HomeFolder = None,
     json: Json = False,
 ) -> None:
-    """Start RabbitMQ, the workers and the collector, and stop them all on Ctrl-C.
+    """Start RabbitMQ, the workers, the collector and the gateway; stop them all on Ctrl-C.
 
     Clients find them through the file connection.toml in the home, from any folder below.
     The first Ctrl-C lets running folds finish within a grace period, the second does not wait.

@@ -110,8 +110,15 @@ def remove(name: Name, database: DatabaseUrl = None, json: Json = False) -> None
 
 def _settings(database: str | None) -> Settings:
     from datarun.cli.services import database_settings
+    from schemas.errors import ConfigurationError
 
-    return database_settings(database=database)
+    settings = database_settings(database=database)
+    if settings.database is None and not settings.home.exists():
+        raise ConfigurationError(
+            "there is no stack here, whose users these would be: run this in the folder of a stack "
+            "or one below, or name its database with --database"
+        )
+    return settings
 
 
 @contextmanager

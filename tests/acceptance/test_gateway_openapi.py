@@ -51,18 +51,21 @@ def test_whatever_is_sent_is_answered_as_described(rest_client: RestClient, tmp_
         test_is=[2],
     )
 
-    # When hundreds of requests are made of the description, right and wrong ones
+    # When hundreds of requests are made of the description, right and wrong ones, always the same
+    # (by one thread: in Python 3.11.2 two that parse at the same time break each other's parser,
+    # https://github.com/python/cpython/issues/106905)
     done = subprocess.run(
         [
             *(sys.executable, "-m", "schemathesis.cli", "run", f"{rest_client.url}openapi.json"),
             *("--auth", ":".join(rest_client.auth), "--checks", ",".join(CHECKS)),
-            *("--phases", "examples,coverage,fuzzing", "--max-examples", "15", "--workers", "2"),
+            *("--phases", "examples,coverage,fuzzing", "--max-examples", "15", "--workers", "1"),
+            *("--seed", "2016"),
             *("--suppress-health-check", "all", "--generation-database", "none", "--no-color"),
         ],
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=240,
         check=False,
     )
 

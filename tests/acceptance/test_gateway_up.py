@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import stat
+from pathlib import Path
 from typing import Any
 
 import requests
@@ -12,9 +13,12 @@ from tests.support.command import Folder
 
 
 def listed(gateway: dict[str, Any], user: str | None = None, password: str | None = None) -> int:
-    """Status of a list of data sets, asked for by that user, else by the first one."""
+    """Status of a list of data sets, asked for by that user, else by the first one.
+
+    As programs of 2016 wrote it: the URL, which ends in a slash, and `/runapp/`.
+    """
     auth = (user or gateway["username"], password or gateway["password"])
-    return requests.get(f"{gateway['url']}runapp/rawdata/", auth=auth, timeout=30).status_code
+    return requests.get(f"{gateway['url']}/runapp/rawdata/", auth=auth, timeout=30).status_code
 
 
 def test_first_up_prints_a_password_once_and_the_next_one_keeps_it(folder: Folder) -> None:
@@ -64,6 +68,19 @@ def test_first_up_prints_a_password_once_and_the_next_one_keeps_it(folder: Folde
     again = folder.json("status")["gateway"]
     assert again == {**gateway, "password": renewed["password"]}
     assert listed(again) == 200
+
+
+def test_users_of_no_stack_are_refused_and_leave_no_database(tmp_path: Path) -> None:
+    # Given a folder without a stack, here or above
+    folder = Folder(tmp_path)
+
+    # When a user is added there
+    done = folder.run("users", "add", "zoe")
+
+    # Then that is said, and nothing is made
+    assert done.returncode == 1
+    assert "there is no stack here" in done.stderr
+    assert not folder.home.exists()
 
 
 def test_description_needs_nothing_from_the_internet(running: Folder) -> None:

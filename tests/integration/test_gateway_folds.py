@@ -74,6 +74,7 @@ def test_indices_are_taken_packed_as_lists_and_as_text(
         ({"train_is": []}, "train_is: indices are empty"),
         ({"train_is": packed_rows([1, 1])}, "train_is: index 1 is repeated"),
         ({"test_is": [-1]}, "test_is: index -1 is negative"),
+        ({"train_is": [True, False]}, "train_is"),
         ({"test_is": [2**80]}, "test_is"),
         ({"train_is": "hgjhg"}, "train_is: 'hgjhg' is neither"),
         ({"train_is": packed(b"1234567")}, "no array of int64"),
