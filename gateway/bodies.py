@@ -6,23 +6,16 @@ import re
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, TypeVar
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    StrictInt,
-    ValidationError,
-)
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 from gateway.refusals import Unprocessable
 from schemas.datasets import ShortName, workflow_elements
 from schemas.errors import MessageError
 from schemas.files import checked_name
 from schemas.frozen import MAX_ID
+from schemas.messages import MAX_INDEX_BYTES
 from schemas.states import Priority
 from schemas.wire import first_fault
 
@@ -81,7 +74,9 @@ Number = Annotated[
 Text = Annotated[str, Field(max_length=1000), AfterValidator(_storable)]
 FileContents = Annotated[dict[str, str], AfterValidator(_names)]
 SomeFileContents = Annotated[dict[str, str], Field(min_length=1), AfterValidator(_names)]
-Indices = Annotated[str | list[StrictInt], Field()]
+_MOST_INDICES = MAX_INDEX_BYTES // 8
+# Strict: a mask of true and false is no list of rows.
+Indices = str | Annotated[list[Annotated[int, Field(strict=True)]], Field(max_length=_MOST_INDICES)]
 
 _FILES = (
     "The files: name -> content, as base64(zlib(bytes)) or as plain text. Names are plain file "
@@ -236,7 +231,10 @@ def body_of(
     """
 
     async def read(request: Request) -> BodyModel:
-        raw = await request.body()
+        try:
+            raw = await request.body()
+        except ClientDisconnect:
+            raise Unprocessable("the body ends before its end") from None
         return await run_in_threadpool(_parsed, model, raw, optional)
 
     return read

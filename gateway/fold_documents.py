@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -59,16 +60,19 @@ class FoldContent:
     classes: list[Any] | None
 
 
-def slices(connection: Connection, runs: Sequence[Run], names: Sequence[str]) -> list[list[Run]]:
-    """The runs in groups whose arrays of these names fit into SLICE_BYTES."""
+def slices(
+    connection: Connection, runs: Sequence[Run], names: Sequence[str], form: ArrayFormat
+) -> list[list[Run]]:
+    """The runs in groups whose arrays of these names fit into SLICE_BYTES, as they leave."""
     sizes: dict[str, int] = {}
     for some in chunks([run.run_id for run in runs]):
-        query = (
-            select(ArrayRow.run_id, func.sum(func.length(ArrayRow.data)))
-            .where(ArrayRow.run_id.in_(some), ArrayRow.name.in_(names))
-            .group_by(ArrayRow.run_id)
-        )
-        sizes |= {run_id: int(size) for run_id, size in connection.execute(query)}
+        query = select(
+            ArrayRow.run_id, ArrayRow.dtype, ArrayRow.shape, func.length(ArrayRow.data)
+        ).where(ArrayRow.run_id.in_(some), ArrayRow.name.in_(names))
+        for run_id, dtype, shape, size in connection.execute(query):
+            # Lists have every number, however well they are compressed where they are stored.
+            raw = math.prod(json.loads(shape)) * np.dtype(dtype).itemsize
+            sizes[run_id] = sizes.get(run_id, 0) + (raw if form is ArrayFormat.JSON else int(size))
     groups: list[list[Run]] = []
     room = 0
     for run in runs:

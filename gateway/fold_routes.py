@@ -121,7 +121,7 @@ def _pieces(
         return [fold_document(content, form) for content in contents(connection, runs, names)]
 
     for page in pages(service.database, selection):
-        for group in service.database.read(slices, page, names):
+        for group in service.database.read(slices, page, names, form):
             yield service.database.read(documents, group)
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import logging
 import signal
 import socket
+import struct
+import termios
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -17,6 +20,7 @@ from broker.event_loop import run_service
 from gateway.app import make_app
 from gateway.database import Database
 from gateway.service import Service
+from gateway.streamed_list import UNACKNOWLEDGED
 from schemas.errors import ConfigurationError
 from schemas.settings import Settings
 from storage.database import upgraded
@@ -47,6 +51,21 @@ class EmptyBuffer(HttpToolsProtocol):
         """A client has connected."""
         super().connection_made(transport)
         transport.set_write_buffer_limits(high=0)
+
+    def on_message_begin(self) -> None:
+        """A request begins: answers can ask how much of them the client's side has not taken."""
+        super().on_message_begin()
+        self.scope[UNACKNOWLEDGED] = self._unacknowledged  # type: ignore[literal-required]
+
+    def _unacknowledged(self) -> int:
+        connection = self.transport.get_extra_info("socket")
+        if self.transport.is_closing():
+            return 1  # Of which the application hears in a moment.
+        if connection is None:
+            return 0
+        # SIOCOUTQ, https://man7.org/linux/man-pages/man7/tcp.7.html
+        (count,) = struct.unpack("i", fcntl.ioctl(connection.fileno(), termios.TIOCOUTQ, b"\0" * 4))
+        return int(count)
 
 
 class Server(uvicorn.Server):

@@ -105,7 +105,7 @@ def _results(
 
     def pieces() -> Iterator[list[PredictionsDocument]]:
         for page in pages(service.database, selection):
-            for group in service.database.read(slices, page, PREDICTIONS):
+            for group in service.database.read(slices, page, PREDICTIONS, form):
                 yield service.database.read(documents, group)
                 sent.extend(run.run_id for run in group if run.new)
 

@@ -14,7 +14,7 @@ from gateway.refusals import NameTaken, NotAcceptable, Unprocessable
 from schemas.datasets import Custom, HoldOut, checked_workflow
 from schemas.errors import MessageError
 from storage.gateway_models import RawData
-from storage.raw_files import write_file
+from storage.raw_files import packed, write_file
 from storage.upsert import insert_new
 from storage.users import Account
 
@@ -34,19 +34,20 @@ class Registration:
     name: str
     target_column: str | None
     workflow_elements: str
-    files: Mapping[str, bytes]
+    files: Mapping[str, list[tuple[int, bytes]]]
+    """Each file `packed`."""
 
 
 def read_registration(post: RawDataPost) -> Registration:
     """Decode and rename. Raises NotAcceptable, and Unprocessable."""
     try:
         names = renamed(post.name, tuple(post.files))
-        files: dict[str, bytes] = {}
+        files: dict[str, list[tuple[int, bytes]]] = {}
         left = MAX_INFLATED_BYTES
         for given, text in post.files.items():
             content = decoded_file(given, text, left)
             left -= len(content)
-            files[names[given]] = content
+            files[names[given]] = packed(content)
         is_custom = CUSTOM_FILE in files
         checked_workflow(post.workflow_elements, Custom(CUSTOM_FILE) if is_custom else HoldOut(0.5))
     except MessageError as error:
@@ -74,8 +75,8 @@ def register(connection: Connection, registration: Registration, account: Accoun
     raw_data_id = connection.execute(
         select(RawData.id).where(RawData.name == registration.name)
     ).scalar_one()
-    for name, content in registration.files.items():
-        write_file(connection, raw_data_id, name, content)
+    for name, pieces in registration.files.items():
+        write_file(connection, raw_data_id, name, pieces)
     return raw_data_id
 
 

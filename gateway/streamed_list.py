@@ -10,6 +10,9 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+UNACKNOWLEDGED = "datarun.unacknowledged"
+"""Key of the scope: a function that says how many bytes the client's side has not taken yet."""
+
 
 class StreamedList(Response):
     """A bare list of documents.
@@ -39,7 +42,7 @@ class StreamedList(Response):
         self.init_headers(headers)
         del self.headers["content-length"]
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send it."""
         gone = asyncio.create_task(_disconnected(receive))
         try:
@@ -52,6 +55,10 @@ class StreamedList(Response):
             # connection lost, of which `gone` hears a turn of the loop later.
             await send({"type": "http.response.body", "body": b"", "more_body": True})
             await asyncio.sleep(0)
+            # And what the kernel has taken may never reach a client that dies without reading it.
+            unacknowledged = scope.get(UNACKNOWLEDGED, int)
+            while unacknowledged() and not gone.done():  # noqa: ASYNC110 - the kernel tells nobody
+                await asyncio.sleep(0.01)
             if gone.done():
                 return
             await send({"type": "http.response.body", "body": b"", "more_body": False})

@@ -72,6 +72,9 @@ def check_fold(
 ) -> None:
     """Whether the fold may be run, or run again. Raises Refusal, Conflict, Forbidden."""
     if current is not None and current.files_digest is not None:
+        # First: how another user's fold stands is nobody's business.
+        if not (account.is_admin or current.uploader in {None, account.username}):
+            raise Forbidden(f"the fold {request.fold_id} belongs to another user")
         if not request.forces_fold:
             raise Refusal(
                 f"the fold {request.fold_id} exists already (state {current.state}); "
@@ -82,8 +85,6 @@ def check_fold(
                 f"the fold {request.fold_id} belongs to submission {current.submission_id}, "
                 f"not to {request.submission_id}"
             )
-        if not (account.is_admin or current.uploader in {None, account.username}):
-            raise Forbidden(f"the fold {request.fold_id} belongs to another user")
     if (
         submission is not None
         and not account.is_admin

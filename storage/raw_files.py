@@ -23,17 +23,22 @@ class RawFileSize:
     pieces: int
 
 
-def write_file(connection: Connection, raw_data_id: int, name: str, content: bytes) -> None:
-    """Store a file; an empty one has one empty piece."""
-    for index, start in enumerate(range(0, max(len(content), 1), PIECE_BYTES)):
-        piece = content[start : start + PIECE_BYTES]
-        row = {
-            "raw_data_id": raw_data_id,
-            "name": name,
-            "index": index,
-            "size": len(piece),
-            "data": zlib.compress(piece, 1),
-        }
+def packed(content: bytes) -> list[tuple[int, bytes]]:
+    """Size and zlib of each piece; an empty file has one.
+
+    Takes long: not to be done in a transaction.
+    """
+    starts = range(0, max(len(content), 1), PIECE_BYTES)
+    pieces = (content[start : start + PIECE_BYTES] for start in starts)
+    return [(len(piece), zlib.compress(piece, 1)) for piece in pieces]
+
+
+def write_file(
+    connection: Connection, raw_data_id: int, name: str, pieces: list[tuple[int, bytes]]
+) -> None:
+    """Store a file that is `packed`."""
+    for index, (size, data) in enumerate(pieces):
+        row = {"raw_data_id": raw_data_id, "name": name, "index": index, "size": size, "data": data}
         connection.execute(insert(RawFile), [row])
 
 

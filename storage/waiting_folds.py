@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from sqlalchemy import Engine, Select, delete, select
+from sqlalchemy import Engine, Select, delete, func, select
 
 from schemas.datasets import DatasetReference
 from schemas.messages import FoldMessage
@@ -15,7 +15,7 @@ from schemas.verdicts import Verdict
 from schemas.wire import pack
 from storage import outbox
 from storage.engine import snapshot, transaction
-from storage.gateway_models import WaitingFold
+from storage.gateway_models import RawData, WaitingFold
 from storage.models import Dataset, Standing
 from storage.runs import Run
 from storage.working_set import Needs, WorkingSet
@@ -74,7 +74,13 @@ def _ended() -> Select[str, bytes, str, str | None, str | None]:
             Dataset.version,
             Dataset.verdict,
         )
-        .join(Dataset, Dataset.message_id == WaitingFold.message_id)
+        # On PostgreSQL a fold and a first split may be accepted at the same moment, neither seeing
+        # the other: such a fold has no split of its own, and gets that of its data set.
+        .join(RawData, RawData.id == WaitingFold.raw_data_id)
+        .join(
+            Dataset,
+            Dataset.message_id == func.coalesce(WaitingFold.message_id, RawData.message_id),
+        )
         .where(Dataset.state != DatasetState.TODO)
         .order_by(WaitingFold.run_id)
     )

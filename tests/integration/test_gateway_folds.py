@@ -77,6 +77,8 @@ def test_indices_are_taken_packed_as_lists_and_as_text(
         ({"train_is": [True, False]}, "train_is"),
         ({"test_is": [2**80]}, "test_is"),
         ({"train_is": "hgjhg"}, "train_is: 'hgjhg' is neither"),
+        # Text on which a careless pattern would spend hours.
+        ({"train_is": " " * 5000 + "x"}, "is neither"),
         ({"train_is": packed(b"1234567")}, "no array of int64"),
         ({"train_is": packed_rows(np.arange(99))[:-8]}, "zlib data"),
         ({"files": {"classifier.py": packed(CLASSIFIER)[:-8]}}, "zlib data"),
