@@ -66,6 +66,9 @@ class ZygoteLink:
             slot = SlotLink(ours, pid, on_left)
         except (OSError, TimeoutError, SlotLost) as error:
             ours.close()
+            if isinstance(error, ConnectionError):
+                # Dead, which the loop has not seen yet: the next try shall not ask it again.
+                self._lose()
             raise ZygoteError(f"slot {number} could not be started") from error
         self._slots[number] = slot
         return slot
