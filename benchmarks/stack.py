@@ -77,7 +77,7 @@ def _name(process: psutil.Process) -> str | None:
         return "RabbitMQ"
     words = process.cmdline()
     environment = process.environ()
-    if "consumer.zygote" in " ".join(words):
+    if "consumer.execution.zygote" in " ".join(words):
         return "zygote and slots"
     for part in ("collector", "worker", "up"):
         if part in words:

@@ -19,15 +19,15 @@ from broker.event_loop import run_service
 from broker.link import Link
 from broker.setup import queue_exists
 from consumer.cache import DatasetCache
-from consumer.catalogue import Catalogue
-from consumer.executor import FoldExecutor
-from consumer.fold_limits import FoldLimits, host_memory, longest_hold
-from consumer.fold_worker import FoldWorker
-from consumer.heartbeats import Heartbeats
-from consumer.prepare import prepare_dataset
-from consumer.prepare_worker import PrepareWorker
+from consumer.delivery.catalogue import Catalogue
+from consumer.delivery.fold_limits import FoldLimits, host_memory, longest_hold
+from consumer.delivery.fold_worker import FoldWorker
+from consumer.delivery.heartbeats import Heartbeats
+from consumer.delivery.prepare_worker import PrepareWorker
+from consumer.delivery.slot_run import Workplace
+from consumer.execution.executor import FoldExecutor
+from consumer.preparation.prepare import prepare_dataset
 from consumer.scratch import scratch_folder
-from consumer.slot_run import Workplace
 from consumer.stop_requests import StopRequests
 from schemas.datasets import Part
 from schemas.errors import TopologyError

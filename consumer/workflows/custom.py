@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from consumer.fold_task import FoldTask
+from consumer.execution.fold_task import FoldTask
 from consumer.workflows.organiser import load_organiser, required_function, row_count
 from consumer.workflows.predictions import aligned, plain
 from consumer.workflows.submission import MODULE_PATH

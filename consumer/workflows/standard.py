@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pandas as pd
 from sklearn.model_selection import StratifiedShuffleSplit
 
-from consumer.fold_task import FoldTask
+from consumer.execution.fold_task import FoldTask
 from consumer.workflows.failure import Refusal
 from consumer.workflows.predictions import aligned, plain
 from consumer.workflows.submission import load_element

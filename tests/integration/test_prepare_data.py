@@ -21,7 +21,7 @@ from sklearn.model_selection import train_test_split
 
 from consumer.jobs import PreparedData, PrepareFailed
 from consumer.parts import open_part
-from consumer.prepare import prepare_dataset
+from consumer.preparation.prepare import prepare_dataset
 from schemas.datasets import Custom, HoldOut, Split
 from schemas.messages import DataMessage
 from schemas.states import Culprit, FailureKind, Phase, Visibility

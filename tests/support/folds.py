@@ -20,7 +20,7 @@ import psutil
 import pytest
 from sklearn.datasets import load_iris
 
-from consumer.executor import FoldExecutor
+from consumer.execution.executor import FoldExecutor
 from consumer.jobs import FoldJob, FoldOutcome, ResolvedLimits
 from consumer.parts import write_npy, write_pickle
 from schemas.arrays import Array

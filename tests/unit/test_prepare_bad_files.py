@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from consumer.held_out import split_held_out
-from consumer.split_task import SplitTask
+from consumer.preparation.held_out import split_held_out
+from consumer.preparation.split_task import SplitTask
 from consumer.workflows.failure import Refusal
 from schemas.states import Culprit, FailureKind
 

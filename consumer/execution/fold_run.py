@@ -14,10 +14,14 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from consumer import fold_verdicts as verdicts
-from consumer.captured import CapturedStream
-from consumer.checked_predictions import BadPredictions, checked_predictions, largest_payload
-from consumer.frames import (
+from consumer.execution import fold_verdicts as verdicts
+from consumer.execution.captured import CapturedStream
+from consumer.execution.checked_predictions import (
+    BadPredictions,
+    checked_predictions,
+    largest_payload,
+)
+from consumer.execution.frames import (
     BEGIN,
     GO,
     HEADER,
@@ -26,10 +30,10 @@ from consumer.frames import (
     read_exactly,
     read_header,
 )
-from consumer.job_frame import job_frame, job_size, x_paths
+from consumer.execution.job_frame import job_frame, job_size, x_paths
+from consumer.execution.phase_clock import PhaseClock
+from consumer.execution.slot_link import SlotLink, SlotReport
 from consumer.jobs import FoldJob, FoldOutcome
-from consumer.phase_clock import PhaseClock
-from consumer.slot_link import SlotLink, SlotReport
 from schemas.datasets import Custom
 from schemas.events import Measurements
 from schemas.states import FoldState, Phase

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from consumer.split_task import (
+from consumer.preparation.split_task import (
     SplitReport,
     SplitTask,
     WrittenPart,

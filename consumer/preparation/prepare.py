@@ -16,14 +16,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from consumer.captured import CapturedStream
-from consumer.fold_verdicts import death_sentence, of_limit
-from consumer.frames import HEADER, FrameError, FrameKind, read_exactly, read_header
+from consumer.execution.captured import CapturedStream
+from consumer.execution.fold_verdicts import death_sentence, of_limit
+from consumer.execution.frames import HEADER, FrameError, FrameKind, read_exactly, read_header
+from consumer.execution.slot_link import SlotLink, SlotReport
+from consumer.execution.zygote_link import start_clean
 from consumer.jobs import PreparedData, PreparedPart, PrepareFailed, part_filename
 from consumer.parts import map_npy
-from consumer.slot_link import SlotLink, SlotReport
-from consumer.split_task import CLASSES_FILE, SplitReport, SplitTask
-from consumer.zygote_link import start_clean
+from consumer.preparation.split_task import CLASSES_FILE, SplitReport, SplitTask
 from schemas.datasets import HoldOut, workflow_elements
 from schemas.messages import DataMessage
 from schemas.states import Culprit, FailureKind, Phase
@@ -91,7 +91,7 @@ def _task(message: DataMessage, raw: Path, out: Path, folder: Path) -> SplitTask
 @contextmanager
 def _supervisor(folder: Path, threads: int) -> Iterator[SlotLink]:
     """A process that runs, watches and clears up one process, as a slot does for folds."""
-    process, control = start_clean("consumer.prepare_process", folder, threads=threads)
+    process, control = start_clean("consumer.preparation.prepare_process", folder, threads=threads)
     link = SlotLink(control, process.pid)
     try:
         yield link

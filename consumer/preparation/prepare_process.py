@@ -1,6 +1,7 @@
 """A process that prepares one data set, and the one that watches it.
 
-`python -m consumer.prepare_process FD`: FD is the control socket of a slot (`slot_process.serve`).
+`python -m consumer.preparation.prepare_process FD`: FD is the control socket of a slot
+(`slot_process.serve`).
 """
 
 from __future__ import annotations
@@ -16,16 +17,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
-from consumer.frames import HEADER, FrameKind, receive_exactly
-from consumer.seal import (
+from consumer.execution.frames import HEADER, FrameKind, receive_exactly
+from consumer.execution.slot_process import serve
+from consumer.preparation.split_task import SplitTask, refuse
+from consumer.sandbox.seal import (
     Surroundings,
     leave_the_slot,
     set_the_scene,
     settle,
     wait_for_a_job,
 )
-from consumer.slot_process import serve
-from consumer.split_task import SplitTask, refuse
 from consumer.workflows.failure import Refusal, describe
 from schemas.states import Culprit
 
@@ -51,8 +52,8 @@ def _become_preparer(orders: socket.socket) -> NoReturn:
 
 def _prepare(task: SplitTask) -> tuple[FrameKind, bytes]:
     # Imported here: the process that watches needs none of it.
-    from consumer.custom_split import split_custom
-    from consumer.held_out import split_held_out
+    from consumer.preparation.custom_split import split_custom
+    from consumer.preparation.held_out import split_held_out
 
     set_the_scene()
     settle(Surroundings(folder=Path(task.folder), threads=task.threads, seed=0))

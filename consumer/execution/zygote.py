@@ -1,4 +1,6 @@
-"""The zygote: a clean, warm process that slots are forked from. `python -m consumer.zygote FD`
+"""The zygote: a clean, warm process that slots are forked from.
+
+`python -m consumer.execution.zygote FD`
 
 It holds no data, reads no payload and runs nobody's code; it has one thread.
 """
@@ -15,18 +17,18 @@ import time
 from functools import partial
 from typing import NoReturn
 
-from consumer import packets
-from consumer.fold_process import become_fold
-from consumer.linux import (
+from consumer.execution import packets
+from consumer.execution.fold_process import become_fold
+from consumer.execution.process_tree import children, kill_descendants
+from consumer.execution.slot_process import serve
+from consumer.execution.warm import warm_controller
+from consumer.sandbox.linux import (
     adopt_orphans,
     name_process,
     signal_when_parent_dies,
     use_huge_pages,
 )
-from consumer.process_tree import children, kill_descendants
-from consumer.seal import set_the_scene
-from consumer.slot_process import serve
-from consumer.warm import warm_controller
+from consumer.sandbox.seal import set_the_scene
 
 _RETRY = 0.002
 

@@ -15,11 +15,11 @@ import numpy.typing as npt
 from broker.feed import Delivery, Feed
 from broker.link import Link
 from consumer.cache import DatasetCache, PartsUnavailable
-from consumer.catalogue import Catalogue, Unusable
-from consumer.delivery import aside
-from consumer.executor import FoldExecutor
-from consumer.fold_events import FoldEvents, broken, no_data, rejected
-from consumer.fold_limits import FoldLimits
+from consumer.delivery.catalogue import Catalogue, Unusable
+from consumer.delivery.fold_events import FoldEvents, broken, no_data, rejected
+from consumer.delivery.fold_limits import FoldLimits
+from consumer.delivery.reading import aside
+from consumer.execution.executor import FoldExecutor
 from consumer.jobs import FoldJob, FoldOutcome
 from schemas.datasets import DatasetReference, Manifest
 from schemas.errors import MessageError

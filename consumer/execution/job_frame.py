@@ -7,8 +7,8 @@ import pickle
 from pathlib import Path
 from typing import Literal
 
-from consumer.fold_task import FoldTask
-from consumer.frames import HEADER, FrameKind
+from consumer.execution.fold_task import FoldTask
+from consumer.execution.frames import HEADER, FrameKind
 from consumer.jobs import FoldJob, part_filename
 from consumer.parts import map_npy
 from schemas.datasets import Custom, workflow_elements

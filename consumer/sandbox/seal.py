@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
-from consumer import packets
-from consumer.linux import name_process, signal_when_parent_dies
+from consumer.execution import packets
+from consumer.sandbox.linux import name_process, signal_when_parent_dies
 
 CONNECTION = 3
 """The descriptor of a fold's socket; 0, 1 and 2 are the standard streams, and there is no other."""

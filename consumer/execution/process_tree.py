@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from consumer.linux import cpu_clock
+from consumer.sandbox.linux import cpu_clock
 
 _TICK = os.sysconf("SC_CLK_TCK")
 _STATUS = (b"RssAnon:", b"RssShmem:", b"VmSwap:", b"RssFile:", b"VmHWM:", b"Threads:")

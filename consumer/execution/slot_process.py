@@ -18,10 +18,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from consumer import packets
-from consumer.linux import adopt_orphans, signal_when_parent_dies
-from consumer.measurement import Meter, Usage
-from consumer.process_tree import kill_descendants
+from consumer.execution import packets
+from consumer.execution.measurement import Meter, Usage
+from consumer.execution.process_tree import kill_descendants
+from consumer.sandbox.linux import adopt_orphans, signal_when_parent_dies
 from consumer.scratch import remove_tree
 
 _RETRY = 0.001

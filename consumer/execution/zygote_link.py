@@ -11,9 +11,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from consumer import packets
-from consumer.seal import KEPT_VARIABLES, THREAD_VARIABLES, ZYGOTE_THREADS
-from consumer.slot_link import ANSWER_SECONDS, OnLeft, SlotLink, SlotLost
+from consumer.execution import packets
+from consumer.execution.slot_link import ANSWER_SECONDS, OnLeft, SlotLink, SlotLost
+from consumer.sandbox.seal import KEPT_VARIABLES, THREAD_VARIABLES, ZYGOTE_THREADS
 from schemas.errors import DatarunError
 
 START_SECONDS = 60.0
@@ -39,13 +39,13 @@ class ZygoteLink:
     @classmethod
     async def start(cls, folder: Path) -> ZygoteLink:
         """Start one and wait until it is warm. Raises ZygoteError."""
-        link = cls(*start_clean("consumer.zygote", folder, threads=ZYGOTE_THREADS))
+        link = cls(*start_clean("consumer.execution.zygote", folder, threads=ZYGOTE_THREADS))
         try:
             await asyncio.wait_for(link._ready, START_SECONDS)
         except (TimeoutError, SlotLost) as error:
             await link.close()
             raise ZygoteError(
-                "the zygote did not start: run `python -m consumer.zygote` by hand to see why"
+                "the zygote did not start: its own words are on stderr"
             ) from error
         except asyncio.CancelledError:
             await link.close()
@@ -138,7 +138,7 @@ def start_clean(
         "LANG": "C.UTF-8",
         **kept,
         **dict.fromkeys(THREAD_VARIABLES, str(threads)),
-        "PYTHONPATH": str(Path(__file__).resolve().parent.parent),
+        "PYTHONPATH": str(Path(__file__).resolve().parents[2]),
         "PYTHONUTF8": "1",
         "PYTHONDONTWRITEBYTECODE": "1",
         # The order of sets of strings is the same on every worker.

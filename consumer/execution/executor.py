@@ -7,12 +7,12 @@ import logging
 import secrets
 from pathlib import Path
 
-from consumer import fold_verdicts as verdicts
-from consumer.fold_run import FoldRun, OnPhase
+from consumer.execution import fold_verdicts as verdicts
+from consumer.execution.fold_run import FoldRun, OnPhase
+from consumer.execution.slot_link import SlotLink
+from consumer.execution.zygote_link import ZygoteError, ZygoteLink
 from consumer.jobs import FoldJob, FoldOutcome
 from consumer.scratch import remove_tree
-from consumer.slot_link import SlotLink
-from consumer.zygote_link import ZygoteError, ZygoteLink
 from schemas.errors import ConfigurationError
 from schemas.events import Measurements
 from schemas.states import FoldState, Isolation

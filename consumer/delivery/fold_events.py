@@ -10,7 +10,7 @@ from typing import Any
 import numpy.typing as npt
 
 from broker.link import Link
-from consumer.delivery import aside, publish_surely
+from consumer.delivery.reading import aside, publish_surely
 from consumer.jobs import FoldOutcome
 from schemas.arrays import Array
 from schemas.events import (

@@ -18,11 +18,11 @@ import numpy as np
 import numpy.typing as npt
 from threadpoolctl import ThreadpoolController
 
-from consumer.fold_task import FoldTask
-from consumer.frames import BEGIN, HEADER, FrameKind, receive_exactly
-from consumer.linux import flush_c_streams
+from consumer.execution.fold_task import FoldTask
+from consumer.execution.frames import BEGIN, HEADER, FrameKind, receive_exactly
 from consumer.parts import open_part
-from consumer.seal import Surroundings, leave_the_slot, settle, wait_for_a_job
+from consumer.sandbox.linux import flush_c_streams
+from consumer.sandbox.seal import Surroundings, leave_the_slot, settle, wait_for_a_job
 from consumer.workflows.custom import CustomWorkflow
 from consumer.workflows.failure import Failure, describe
 from consumer.workflows.standard import StandardWorkflow

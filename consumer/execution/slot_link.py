@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from consumer import packets
+from consumer.execution import packets
 
 ANSWER_SECONDS = 3.0
 """After so long without an answer, a slot is killed: user code may have stopped it."""

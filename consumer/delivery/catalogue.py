@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from consumer.delivery import RecentIds
+from consumer.delivery.reading import RecentIds
 from schemas.control import DatasetAnnounced, DatasetWithdrawn, RunCancelled
 from schemas.datasets import DatasetReference, Manifest
 from schemas.frozen import Message

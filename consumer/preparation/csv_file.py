@@ -20,7 +20,7 @@ from typing import BinaryIO, cast
 import pandas as pd
 from pandas.errors import EmptyDataError, ParserError, ParserWarning
 
-from consumer.split_task import refuse
+from consumer.preparation.split_task import refuse
 
 _RAGGED = re.compile(r"Expected (\d+) fields in line (\d+), saw (\d+)")
 _NAMES_SHOWN = 20

@@ -11,8 +11,8 @@ import numpy.typing as npt
 import pandas as pd
 from sklearn.model_selection import train_test_split
 
-from consumer.csv_file import listed, read_csv
-from consumer.split_task import (
+from consumer.preparation.csv_file import listed, read_csv
+from consumer.preparation.split_task import (
     SplitReport,
     SplitTask,
     refuse,

@@ -6,7 +6,7 @@ import resource
 import time
 from dataclasses import dataclass
 
-from consumer.process_tree import (
+from consumer.execution.process_tree import (
     Share,
     cpu_seconds,
     descendants,

@@ -16,11 +16,11 @@ from typing import TypeVar
 from broker.blobs import read_blob, write_blob
 from broker.feed import Delivery, Feed
 from broker.link import Link
-from consumer.delivery import Intake, RecentIds, publish_surely, republished
-from consumer.heartbeats import Heartbeats
+from consumer.delivery.heartbeats import Heartbeats
+from consumer.delivery.reading import Intake, RecentIds, publish_surely, republished
+from consumer.delivery.slots import Slots
 from consumer.jobs import PreparedData, PreparedPart, PrepareFailed
 from consumer.scratch import remove_tree
-from consumer.slots import Slots
 from schemas.arrays import Array
 from schemas.datasets import Manifest, Part, checked_workflow
 from schemas.errors import BlobError, BrokerError, MessageError

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 
 from broker.feed import ack_all
 from broker.link import Link
-from consumer.delivery import RecentIds
+from consumer.delivery.reading import RecentIds
 from schemas.errors import BrokerError, MessageError
 from schemas.events import RunningFold, WorkerHeartbeat
 from schemas.frozen import Message

@@ -8,10 +8,10 @@ import time
 from dataclasses import replace
 
 from broker.feed import Delivery, Feed
-from consumer.delivery import Intake, publish_surely, republished
-from consumer.heartbeats import Heartbeats
-from consumer.slot_run import Ending, SlotRun, Stop, Workplace, deadline_of
-from consumer.slots import Slots
+from consumer.delivery.heartbeats import Heartbeats
+from consumer.delivery.reading import Intake, publish_surely, republished
+from consumer.delivery.slot_run import Ending, SlotRun, Stop, Workplace, deadline_of
+from consumer.delivery.slots import Slots
 from schemas.events import RunningFold
 from schemas.messages import FoldMessage
 from schemas.topology import (
