@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from gateway import fold_routes, prediction_routes, raw_data_routes
 from gateway.authentication import Authenticator
 from gateway.body_limit import BodyLimit
+from gateway.large_bodies import LargeBodies
 from gateway.refusals import ErrorDocument, Refusal
 from gateway.service import MEANINGS, Service, TheService
 from schemas.errors import DatabaseAway, MessageError
@@ -62,6 +63,7 @@ def make_app(service: Service, settings: Settings) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.service = service
+    app.state.large_bodies = LargeBodies(settings.gateway_large_bodies)
     app.state.authenticator = Authenticator(service.database)
     for module in (raw_data_routes, fold_routes, prediction_routes):
         app.include_router(module.router)

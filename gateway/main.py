@@ -17,6 +17,7 @@ from sqlalchemy import Engine
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from broker.event_loop import run_service
+from gateway.allocation import return_large_blocks
 from gateway.app import make_app
 from gateway.database import Database
 from gateway.service import Service
@@ -82,6 +83,7 @@ def run_gateway(settings: Settings, *, on_ready: Callable[[], None] | None = Non
 
     Raises ConfigurationError when the port is taken, StorageError when the database cannot be used.
     """
+    return_large_blocks()
     engine = open_engine(database_url(settings), CONNECTIONS)
     port = settings.gateway_port or DEFAULT_PORT
     logging.getLogger("uvicorn").setLevel(logging.WARNING)

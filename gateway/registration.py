@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from sqlalchemy import Connection, select
 
 from gateway.bodies import RawDataPost
-from gateway.encodings import decoded_file
+from gateway.encodings import file_pieces
 from gateway.refusals import NameTaken, NotAcceptable, Unprocessable
 from schemas.datasets import Custom, HoldOut, checked_workflow
 from schemas.errors import MessageError
@@ -39,22 +39,32 @@ class Registration:
 
 
 def read_registration(post: RawDataPost) -> Registration:
-    """Decode and rename. Raises NotAcceptable, and Unprocessable."""
+    """Rename, then decode: nothing is inflated for what is refused anyway.
+
+    Raises NotAcceptable, and Unprocessable.
+    """
     try:
         names = renamed(post.name, tuple(post.files))
+        is_custom = CUSTOM_FILE in names.values()
+        checked_workflow(post.workflow_elements, Custom(CUSTOM_FILE) if is_custom else HoldOut(0.5))
+        if not is_custom and not post.target_column:
+            raise MessageError(
+                "target_column: a CSV data set needs the name of the column to predict"
+            )
         files: dict[str, list[tuple[int, bytes]]] = {}
         left = MAX_INFLATED_BYTES
         for given, text in post.files.items():
-            content = decoded_file(given, text, left)
-            left -= len(content)
-            files[names[given]] = packed(content)
-        is_custom = CUSTOM_FILE in files
-        checked_workflow(post.workflow_elements, Custom(CUSTOM_FILE) if is_custom else HoldOut(0.5))
+            files[names[given]] = packed(file_pieces(given, text, left))
+            left -= sum(size for size, _ in files[names[given]])
     except MessageError as error:
         raise Unprocessable(str(error)) from error
-    if not is_custom and not post.target_column:
-        raise Unprocessable("target_column: a CSV data set needs the name of the column to predict")
     return Registration(post.name, post.target_column or None, post.workflow_elements, files)
+
+
+def check_name(connection: Connection, name: str) -> None:
+    """Whether a data set may have it. Raises NameTaken."""
+    if connection.scalar(select(RawData.id).where(RawData.name == name)) is not None:
+        raise NameTaken("RawData with this name already exists.")
 
 
 def register(connection: Connection, registration: Registration, account: Account) -> int:
@@ -66,9 +76,7 @@ def register(connection: Connection, registration: Registration, account: Accoun
         "uploader": account.username,
         "created_at": datetime.now(UTC),
     }
-    taken = connection.scalar(select(RawData.id).where(RawData.name == registration.name))
-    if taken is not None:
-        raise NameTaken("RawData with this name already exists.")
+    check_name(connection, registration.name)
     # Somebody may insert the same name at this very moment: PostgreSQL then refuses the later of
     # the two transactions, which is tried again, and finds the name taken.
     insert_new(connection, RawData, [row])

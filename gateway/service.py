@@ -27,7 +27,8 @@ MEANINGS = {
     409: "Something else is there under that id.",
     413: "The body is larger than this gateway takes.",
     422: "The body or a parameter is not what is described.",
-    503: "The database is away; nothing was changed, and trying again helps.",
+    503: "The database is away, or too much is asked at a time; nothing was changed, and trying "
+    "again helps.",
 }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, func, insert, select
@@ -23,14 +23,12 @@ class RawFileSize:
     pieces: int
 
 
-def packed(content: bytes) -> list[tuple[int, bytes]]:
-    """Size and zlib of each piece; an empty file has one.
+def packed(pieces: Iterable[bytes]) -> list[tuple[int, bytes]]:
+    """Size and zlib of each piece of a file, none larger than PIECE_BYTES; an empty file has one.
 
     Takes long: not to be done in a transaction.
     """
-    starts = range(0, max(len(content), 1), PIECE_BYTES)
-    pieces = (content[start : start + PIECE_BYTES] for start in starts)
-    return [(len(piece), zlib.compress(piece, 1)) for piece in pieces]
+    return [(len(piece), zlib.compress(piece, 1)) for piece in pieces] or [(0, zlib.compress(b""))]
 
 
 def write_file(

@@ -2,6 +2,7 @@
 
 import signal
 
+from tests.support.bare_gateway import bare_stack
 from tests.support.databases import database_url, engine
 from tests.support.folds import folds, iris
 from tests.support.postgres import postgres, postgres_url
@@ -13,6 +14,7 @@ from tests.support.store import store
 from tests.support.tcp_proxy import proxy
 
 __all__ = [
+    "bare_stack",
     "broker_url",
     "database_url",
     "engine",
