@@ -71,6 +71,12 @@ class Classifier:
 """
 
 
+@pytest.fixture(name="folds", scope="module")
+def at_level_process(process_folds: Folds) -> Folds:
+    """Where it is the worker, not the kernel, that keeps a fold in bounds."""
+    return process_folds
+
+
 @pytest.fixture(scope="module")
 def marked(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     """Labels that can be recognised anywhere: `label-000` to `label-099`."""
