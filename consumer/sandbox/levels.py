@@ -7,6 +7,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
+from functools import cache
 from pathlib import Path
 
 from consumer import packets
@@ -38,6 +39,7 @@ _HINTS = (
 )
 
 
+@cache
 def strict_obstacle() -> str | None:
     """Why level `strict` does not hold on this host, with what to do; None when it does.
 
