@@ -184,7 +184,7 @@ async def _folds_worker(
     threads = max(1, len(os.sched_getaffinity(0)) // slots)
     executor = FoldExecutor(
         slots=slots,
-        isolation=settings.isolation or Isolation.PROCESS,
+        isolation=settings.isolation or Isolation.STRICT,
         threads_per_slot=threads,
         scratch=scratch,
     )
@@ -229,6 +229,7 @@ def _prepare_worker(settings: Settings, link: Link, url: str, scratch: Path) -> 
         wall = longest
     prepare = partial(
         prepare_dataset,
+        isolation=settings.isolation or Isolation.STRICT,
         wall_seconds=wall,
         memory_bytes=settings.memory_bytes or host_memory(),
     )

@@ -6,7 +6,10 @@ stand behind the pickle itself, so that they are mapped too instead of being cop
 
 from __future__ import annotations
 
+import ctypes
+import io
 import mmap
+import os
 import pickle
 import struct
 from pathlib import Path
@@ -19,6 +22,20 @@ _MAGIC = b"DATARUN\x05"
 _COUNTS = struct.Struct("<8sQQ")  # magic, length of the pickle, number of buffers
 _PLACE = struct.Struct("<QQ")  # offset and length of a buffer
 _ALIGNMENT = 64
+_LONGEST_HEADER = 1 << 16
+"""Of an npy file: numpy refuses to read longer ones from people that it does not trust."""
+
+_MAP_FAILED = ctypes.c_void_p(-1).value
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.mmap.restype = ctypes.c_void_p
+_libc.mmap.argtypes = (
+    ctypes.c_void_p,
+    ctypes.c_size_t,
+    ctypes.c_int,
+    ctypes.c_int,
+    ctypes.c_int,
+    ctypes.c_long,
+)
 
 
 def write_npy(path: Path, array: npt.NDArray[Any]) -> None:
@@ -51,19 +68,19 @@ def write_pickle(path: Path, value: object) -> None:
 def open_part(descriptor: int, part_format: Literal["npy", "pickle"]) -> Any:
     """Map a part that was opened for reading: an array, or whatever object was pickled.
 
-    Unpickling runs code that the file chooses: only a fold's own process may do it.
+    Unpickling runs code that the file chooses: only a fold's own process may do it. The mapping
+    stays until that process ends.
     """
-    mapped = mmap.mmap(descriptor, 0, access=mmap.ACCESS_COPY)
+    view = _mapped_for_good(descriptor)
     if part_format == "npy":
-        return _mapped_array(mapped)
-    magic, length, count = _COUNTS.unpack_from(mapped)
+        return _mapped_array(view)
+    magic, length, count = _COUNTS.unpack_from(view)
     if magic != _MAGIC:
         raise ValueError("the part is not a pickle of ours")
     start = _COUNTS.size + _PLACE.size * count
-    view = memoryview(mapped)
     buffers = []
     for number in range(count):
-        offset, size = _PLACE.unpack_from(mapped, _COUNTS.size + _PLACE.size * number)
+        offset, size = _PLACE.unpack_from(view, _COUNTS.size + _PLACE.size * number)
         buffers.append(view[offset : offset + size])
     return pickle.loads(view[start : start + length], buffers=buffers)
 
@@ -71,18 +88,34 @@ def open_part(descriptor: int, part_format: Literal["npy", "pickle"]) -> Any:
 def map_npy(path: Path) -> npt.NDArray[Any]:
     """Map an npy file privately."""
     with path.open("rb") as file:
-        return _mapped_array(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY))
+        return _mapped_array(memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)))
 
 
-def _mapped_array(mapped: mmap.mmap) -> npt.NDArray[Any]:
-    shape, fortran_order, dtype = _npy_header(mapped)
+def _mapped_for_good(descriptor: int) -> memoryview:
+    """Map a file privately without keeping a descriptor of it, as Python's `mmap` does.
+
+    Whoever has one can open the file again through /proc, and write to it where its owner may.
+    """
+    size = os.fstat(descriptor).st_size
+    address = _libc.mmap(
+        None, size, mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_PRIVATE, descriptor, 0
+    )
+    if address == _MAP_FAILED:
+        error = ctypes.get_errno()
+        raise OSError(error, f"a part cannot be mapped: {os.strerror(error)}")
+    return memoryview((ctypes.c_ubyte * size).from_address(address)).cast("B")
+
+
+def _mapped_array(mapped: memoryview) -> npt.NDArray[Any]:
+    head = io.BytesIO(mapped[:_LONGEST_HEADER])
+    shape, fortran_order, dtype = _npy_header(head)
     if dtype.hasobject:
         raise ValueError("an npy part holds objects")
-    array = np.frombuffer(mapped, dtype=dtype, offset=mapped.tell(), count=int(np.prod(shape)))
+    array = np.frombuffer(mapped, dtype=dtype, offset=head.tell(), count=int(np.prod(shape)))
     return array.reshape(shape, order="F" if fortran_order else "C")
 
 
-def _npy_header(file: BinaryIO | mmap.mmap) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+def _npy_header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     version = np.lib.format.read_magic(file)
     if version == (1, 0):
         return np.lib.format.read_array_header_1_0(file)

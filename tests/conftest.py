@@ -4,7 +4,7 @@ import signal
 
 from tests.support.bare_gateway import bare_stack
 from tests.support.databases import database_url, engine
-from tests.support.folds import folds, iris
+from tests.support.folds import folds, iris, process_folds
 from tests.support.postgres import postgres, postgres_url
 from tests.support.rabbitmq import rabbitmq, vhost
 from tests.support.rest import rest, rest_engine, shared_rest
@@ -23,6 +23,7 @@ __all__ = [
     "postgres",
     "postgres_stack",
     "postgres_url",
+    "process_folds",
     "proxy",
     "rabbitmq",
     "rest",

@@ -13,7 +13,6 @@ from consumer.execution.slot_link import SlotLink
 from consumer.execution.zygote_link import ZygoteError, ZygoteLink
 from consumer.jobs import FoldJob, FoldOutcome
 from consumer.scratch import remove_tree
-from schemas.errors import ConfigurationError
 from schemas.events import Measurements
 from schemas.states import FoldState, Isolation
 from schemas.verdicts import Output, Verdict
@@ -30,15 +29,8 @@ class FoldExecutor:
     def __init__(
         self, *, slots: int, isolation: Isolation, threads_per_slot: int, scratch: Path
     ) -> None:
-        """scratch: a folder of this worker's own, for the folds' files.
-
-        Raises ConfigurationError when this version does not offer `isolation`.
-        """
-        if isolation is Isolation.STRICT:
-            raise ConfigurationError(
-                "isolation=strict is not available in this version: ask for isolation=process "
-                "(folds share user, files and network with the worker) by name"
-            )
+        """scratch: a folder of this worker's own, for the folds' files below level `strict`."""
+        self._isolation = isolation
         self._scratch = scratch.resolve()
         self._threads = threads_per_slot
         self._zygote: ZygoteLink | None = None
@@ -82,8 +74,7 @@ class FoldExecutor:
             "the machine may be out of memory"
         )
         for _ in range(_STARTS):
-            # No fold can guess where the next one will be, and put something there.
-            folder = self._scratch / f"fold-{secrets.token_hex(16)}"
+            folder = self._fold_folder()
             link = None
             try:
                 link = await self._slot(slot)
@@ -93,11 +84,19 @@ class FoldExecutor:
             except OSError:  # the fold's process is dead, or its slot's: begin again
                 continue
             finally:
-                if link is None or link.lost:  # a slot removes what its fold leaves
-                    self._remove(folder)
-                else:
-                    self._folders[slot] = folder
+                if folder is not None:
+                    if link is None or link.lost:  # a slot removes what its fold leaves
+                        self._remove(folder)
+                    else:
+                        self._folders[slot] = folder
         return _ended(verdicts.infrastructure(reason))
+
+    def _fold_folder(self) -> Path | None:
+        """None at level `strict`: a fold's files are in its own memory, and go with it."""
+        if self._isolation is Isolation.STRICT:
+            return None
+        # No fold can guess where the next one will be, and put something there.
+        return self._scratch / f"fold-{secrets.token_hex(16)}"
 
     async def _slot(self, number: int) -> SlotLink:
         async with self._starting:
@@ -105,7 +104,7 @@ class FoldExecutor:
                 lost, self._zygote = self._zygote, None
                 await lost.close()
             if self._zygote is None:
-                self._zygote = await ZygoteLink.start(self._scratch)
+                self._zygote = await ZygoteLink.start(self._scratch, self._isolation)
             link = self._slots[number]
             if link is None or link.lost:
                 link = await self._zygote.new_slot(number, self._remove)

@@ -22,6 +22,7 @@ from consumer.execution.fold_task import FoldTask
 from consumer.execution.frames import BEGIN, HEADER, FrameKind, receive_exactly
 from consumer.parts import open_part
 from consumer.sandbox.linux import flush_c_streams
+from consumer.sandbox.namespaces import Walls
 from consumer.sandbox.seal import Surroundings, leave_the_slot, settle, wait_for_a_job
 from consumer.workflows.custom import CustomWorkflow
 from consumer.workflows.failure import Failure, describe
@@ -45,7 +46,9 @@ class _Ended(Exception):
 class _Fold:
     """One fold, from its job to its last report."""
 
-    def __init__(self, connection: socket.socket, controller: ThreadpoolController) -> None:
+    def __init__(
+        self, connection: socket.socket, controller: ThreadpoolController, program: bytes | None
+    ) -> None:
         self._connection = connection
         self._pid = os.getpid()
         header, descriptors, _, _ = socket.recv_fds(connection, HEADER.size, 2)
@@ -61,6 +64,9 @@ class _Fold:
             seed=self._task.seed,
             cpu_seconds=self._task.cpu_seconds,
             file_bytes=self._task.memory_bytes,
+            walls=Walls(program, self._task.memory_bytes, self._task.processes)
+            if program is not None
+            else None,
         )
         settle(around, controller)
         self._submission = install_submission(self._folder, self._task.submission)
@@ -117,13 +123,18 @@ class _Fold:
         self._send(kind, prefix.getvalue())
 
 
-def become_fold(orders: socket.socket, controller: ThreadpoolController) -> NoReturn:
-    """Never returns: after its last report the fold waits to be measured and killed."""
+def become_fold(
+    orders: socket.socket, controller: ThreadpoolController, program: bytes | None
+) -> NoReturn:
+    """Never returns: after its last report the fold waits to be measured and killed.
+
+    program: the filter for system calls at level `strict`.
+    """
     try:
-        leave_the_slot(orders)
+        leave_the_slot(orders, strict=program is not None)
         connection = wait_for_a_job()
         try:
-            _Fold(connection, controller).run()
+            _Fold(connection, controller, program).run()
         except _Ended:
             pass
         except OSError as error:

@@ -34,6 +34,7 @@ from consumer.execution.job_frame import job_frame, job_size, x_paths
 from consumer.execution.phase_clock import PhaseClock
 from consumer.execution.slot_link import SlotLink, SlotReport
 from consumer.jobs import FoldJob, FoldOutcome
+from consumer.sandbox.box import BOX
 from schemas.datasets import Custom
 from schemas.events import Measurements
 from schemas.states import FoldState, Phase
@@ -68,16 +69,18 @@ class FoldRun:
         self._heard_at: float | None = None
         """When the present phase's frame came; None as long as it has not."""
 
-    async def run(self, folder: Path, threads: int) -> FoldOutcome:
-        """folder: the fold's own, not made yet; removed by the slot, as long as that lives.
+    async def run(self, folder: Path | None, threads: int) -> FoldOutcome:
+        """folder: the fold's own, not made yet; removed by the slot, as long as that lives. None at
+        level `strict`, where it has its own file system.
 
         When it is cancelled, everything that the fold started is dead before it leaves. Raises
         OSError when the fold's process, or its slot, was killed before any code but ours ran.
         """
         job = self._job
+        place = folder or BOX / "fold"
         with contextlib.ExitStack() as held:
             try:
-                frame = await _in_thread(job_size(job), job_frame, job, folder, threads)
+                frame = await _in_thread(job_size(job), job_frame, job, place, threads)
                 x = [held.enter_context(path.open("rb")).fileno() for path in x_paths(job)]
             except (OSError, KeyError, ValueError) as error:
                 self._verdict = verdicts.infrastructure(f"a data-set part cannot be read: {error}")

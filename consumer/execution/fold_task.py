@@ -25,6 +25,7 @@ class FoldTask:
 
     cpu_seconds: float
     memory_bytes: int
+    processes: int
 
     submission: Mapping[str, bytes]
     """The submission's files by name."""

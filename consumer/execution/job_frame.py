@@ -32,6 +32,7 @@ def job_frame(job: FoldJob, folder: Path, threads: int) -> bytes:
         folder=str(folder),
         cpu_seconds=job.limits.cpu_seconds,
         memory_bytes=job.limits.memory_bytes,
+        processes=job.limits.processes,
         submission=dict(job.files),
         elements=workflow_elements(manifest.workflow_elements),
         custom_file=manifest.split.file if isinstance(manifest.split, Custom) else None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import time
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from consumer.execution.process_tree import (
     Share,
     cpu_seconds,
+    dead_children_cpu_seconds,
     descendants,
     faults_of,
     share_of,
@@ -25,7 +27,9 @@ _COST = 20
 
 
 _READING = 0.02
-"""Seconds that one sample may take for the shares of many processes."""
+"""CPU seconds that one sample may take for the shares of many processes: on a busy machine the
+clock goes on while the slot waits for its turn."""
+
 
 _FORK_BOMB = 4
 """New processes between two samples from which on only their number is looked at."""
@@ -75,10 +79,14 @@ class Meter:
     several of them have only once.
     """
 
-    def __init__(self, slot: int, fold: int) -> None:
+    def __init__(self, slot: int, fold: int, reaper: int | None, box: int | None) -> None:
+        """reaper: a process below the slot that is not the fold's. box: its own file system."""
         self._slot = slot
         self._fold = fold
+        self._reaper = reaper
+        self._box = box
         self._count = 1
+        self._orphans_before = dead_children_cpu_seconds(reaper) if reaper else 0.0
         own = status_of(slot)
         self._inherited = own.private if own else 0
         self._file = 0
@@ -108,16 +116,16 @@ class Meter:
         return self._measure(exactly=True)
 
     def _measure(self, *, exactly: bool) -> Usage:
-        pids = descendants(self._slot)
+        pids = [pid for pid in descendants(self._slot) if pid != self._reaper]
         grows_fast = len(pids) > self._count + _FORK_BOMB
         self._count = len(pids)
         if grows_fast:  # look again, at once, before anything that takes time
             return Usage(self._cpu, self._peak, len(pids))
-        self._cpu = max(self._cpu, self._reaped_cpu + cpu_seconds(pids))
+        self._cpu = max(self._cpu, self._reaped_cpu + cpu_seconds(pids) + self._orphans_cpu())
         processes = 0
         if len(pids) > 1:
             memory, processes = self._together(pids)
-            self._peak = max(self._peak, memory)
+            self._peak = max(self._peak, memory + self._kept_in_files(pids))
         status = status_of(self._fold)
         if status is not None:
             grown = max(0, status.private - self._inherited)
@@ -129,7 +137,8 @@ class Meter:
             if len(pids) <= 1:
                 # Inherited pages are copied early, and looked at late.
                 self._grown = max(self._grown, grown)
-                self._peak = max(self._peak, self._grown + self._copied)
+                files = self._kept_in_files(pids)
+                self._peak = max(self._peak, self._grown + self._copied + files)
                 processes = status.threads
         return Usage(self._cpu, self._peak, processes)
 
@@ -141,15 +150,32 @@ class Meter:
         """When all processes are dead."""
         return Usage(max(self._cpu, self._reaped_cpu), self._peak, 0)
 
+    def _orphans_cpu(self) -> float:
+        if self._reaper is None:
+            return 0.0
+        return dead_children_cpu_seconds(self._reaper) - self._orphans_before
+
+    def _kept_in_files(self, pids: list[int]) -> int:
+        """What the fold's own file system takes, in kB, beyond what its processes have mapped."""
+        if self._box is None:
+            return 0
+        space = os.fstatvfs(self._box)
+        used = (space.f_blocks - space.f_bfree) * space.f_frsize // 1024
+        if used == 0:
+            return 0
+        mapped = sum(status.shared for pid in pids if (status := status_of(pid)) is not None)
+        return max(0, used - mapped)
+
     def _together(self, pids: list[int]) -> tuple[int, int]:
         """Memory of several processes, and how many processes and threads they are."""
         statuses = {pid: status for pid in pids if (status := status_of(pid)) is not None}
         self._shares = {pid: share for pid, share in self._shares.items() if pid in statuses}
         now = time.monotonic()
+        enough = time.thread_time() + _READING
         inherited = _still_shared(share_of(self._slot))
         # Reading one can take long, when hundreds fork: those read longest ago go first.
         for pid in sorted(statuses, key=lambda pid: self._shares.get(pid, _NOT_READ).moment):
-            if time.monotonic() > now + _READING:
+            if time.thread_time() > enough:
                 break
             private = statuses[pid].private
             if not self._shares.get(pid, _NOT_READ).holds(private, now) and (

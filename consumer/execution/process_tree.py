@@ -24,6 +24,9 @@ class Status:
     private: int
     """Anonymous and shared-memory pages, inherited ones included."""
 
+    shared: int
+    """Those of shared memory: files of a tmpfs too."""
+
     file: int
     peak: int
     """The most that private and file pages ever were together."""
@@ -46,7 +49,13 @@ def status_of(pid: int | str) -> Status | None:
     if not values[b"VmHWM:"]:
         return None
     private = values[b"RssAnon:"] + values[b"RssShmem:"] + values[b"VmSwap:"]
-    return Status(private, values[b"RssFile:"], values[b"VmHWM:"], values[b"Threads:"])
+    return Status(
+        private,
+        values[b"RssShmem:"],
+        values[b"RssFile:"],
+        values[b"VmHWM:"],
+        values[b"Threads:"],
+    )
 
 
 @dataclass(frozen=True)
@@ -134,6 +143,12 @@ def cpu_seconds(pids: Iterable[int]) -> float:
             total += time.clock_gettime(cpu_clock(pid))
         total += (int(fields[13]) + int(fields[14])) / _TICK
     return total
+
+
+def dead_children_cpu_seconds(pid: int) -> float:
+    """CPU time of the children that a process has waited for, to 10 ms."""
+    fields = _stat(pid)
+    return (int(fields[13]) + int(fields[14])) / _TICK if fields is not None else 0.0
 
 
 def faults_of(pid: int) -> int:

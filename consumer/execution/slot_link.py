@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from consumer.execution import packets
+from consumer import packets
 
 ANSWER_SECONDS = 3.0
 """After so long without an answer, a slot is killed: user code may have stopped it."""
@@ -56,11 +56,12 @@ OnLeft = Callable[[Path], None]
 class SlotLink:
     """One slot's process; runs one fold at a time."""
 
-    def __init__(self, control: socket.socket, pid: int, on_left: OnLeft | None = None) -> None:
+    def __init__(self, control: socket.socket, pidfd: int, on_left: OnLeft | None = None) -> None:
+        """pidfd: of the slot's process; closed with the link."""
         self._loop = asyncio.get_running_loop()
         self._control = control
         self._on_left = on_left
-        self._pidfd = os.pidfd_open(pid)
+        self._pidfd = pidfd
         self._ended: asyncio.Future[SlotReport] | None = None
         self._mark: asyncio.Future[Mark | None] | None = None
         self._impatience: asyncio.TimerHandle | None = None

@@ -18,10 +18,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from consumer.execution import packets
+from consumer import packets
 from consumer.execution.measurement import Meter, Usage
 from consumer.execution.process_tree import kill_descendants
 from consumer.sandbox.linux import adopt_orphans, signal_when_parent_dies
+from consumer.sandbox.reaper import Reaper
 from consumer.scratch import remove_tree
 
 _RETRY = 0.001
@@ -51,24 +52,32 @@ Become = Callable[[socket.socket], NoReturn]
 class _Ahead:
     """A fold's process, forked ahead of need: it waits for its sockets, and costs no time then."""
 
-    def __init__(self, become: Become) -> None:
+    def __init__(self, become: Become, *, strict: bool) -> None:
         self._become = become
+        self._strict = strict
         self._fork()
 
-    def start(self, descriptors: list[int]) -> int:
-        """Let it begin; returns its pid."""
+    def start(self, descriptors: list[int]) -> tuple[int, int | None]:
+        """Let it begin; returns its pid, and a descriptor of its own file system if it has one."""
         try:
-            packets.send(self._orders, {}, tuple(descriptors))
-        except OSError:  # it was killed while it waited
+            box = self._let_go(descriptors)
+        except (OSError, EOFError):  # it was killed while it waited
             self._orders.close()
             os.waitpid(self._pid, 0)
             self._fork()
-            packets.send(self._orders, {}, tuple(descriptors))
+            box = self._let_go(descriptors)
         # Another fold's code may have stopped it while it waited.
         os.kill(self._pid, signal.SIGCONT)
         for descriptor in descriptors:
             os.close(descriptor)
-        return self._pid
+        return self._pid, box
+
+    def _let_go(self, descriptors: list[int]) -> int | None:
+        box = None
+        if self._strict:
+            _, (box,) = packets.receive(self._orders)
+        packets.send(self._orders, {}, tuple(descriptors))
+        return box
 
     def has_begun(self) -> bool:
         """Whether the process, dead now, had taken its sockets before it died.
@@ -90,18 +99,22 @@ class _Ahead:
         theirs.close()
 
 
-def serve(control: socket.socket, become: Become) -> NoReturn:
-    """Run folds as ordered, until the worker is gone."""
+def serve(control: socket.socket, become: Become, *, strict: bool) -> NoReturn:
+    """Run folds as ordered, until the worker is gone.
+
+    strict: the folds' processes are in a pid namespace of this slot's own.
+    """
     adopt_orphans()
+    reaper = Reaper() if strict else None
     # A fold's code may have stopped it: then it would not notice that the worker is gone, too.
     signal_when_parent_dies(signal.SIGCONT)
     while True:
-        ahead = _Ahead(become)
+        ahead = _Ahead(become, strict=strict)
         packet, descriptors = _next_order(control)
         # An order about a fold that has ended meanwhile says nothing.
         while packet["do"] != "run":
             packet, descriptors = _next_order(control)
-        _run(control, SlotLimits(**packet["limits"]), ahead, descriptors)
+        _run(control, SlotLimits(**packet["limits"]), ahead, descriptors, reaper)
         if packet["folder"] is not None:
             _remove_files(control, packet["folder"])
 
@@ -121,16 +134,27 @@ def _next_order(control: socket.socket) -> tuple[packets.Packet, list[int]]:
         os._exit(0)
 
 
-def _run(control: socket.socket, limits: SlotLimits, ahead: _Ahead, descriptors: list[int]) -> None:
+def _run(
+    control: socket.socket,
+    limits: SlotLimits,
+    ahead: _Ahead,
+    descriptors: list[int],
+    reaper: Reaper | None,
+) -> None:
     slot = os.getpid()
-    fold = ahead.start(descriptors)
-    meter = Meter(slot, fold)
+    fold, box = ahead.start(descriptors)
+    meter = Meter(slot, fold, reaper.pid if reaper else None, box)
     pidfd = os.pidfd_open(fold)
     try:
         over = _watch(control, pidfd, meter, limits)
-        status = _clear(slot, fold, pidfd, meter)
+        if reaper is None:
+            status = _clear(slot, fold, pidfd, meter)
+        else:
+            status = _clear_namespace(fold, reaper, meter)
     finally:
         os.close(pidfd)
+        if box is not None:
+            os.close(box)
     begun = ahead.has_begun()
     report = {"begun": begun, "status": status, "over": over, **asdict(meter.total())}
     try:
@@ -183,6 +207,18 @@ def _exceeded(usage: Usage, limits: SlotLimits) -> dict[str, float | str] | None
     if usage.processes > limits.processes:
         return {"limit": "processes", "used": usage.processes}
     return None
+
+
+def _clear_namespace(fold: int, reaper: Reaper, meter: Meter) -> int:
+    """Kill and reap all that is in the slot's namespace; returns the fold's wait status."""
+    os.kill(fold, signal.SIGKILL)
+    _, status, usage = os.wait4(fold, 0)
+    meter.reaped(usage.ru_utime + usage.ru_stime)
+    try:
+        meter.reaped(reaper.clear())
+    except (OSError, EOFError):  # the zygote buries this slot, and all that is below it
+        os._exit(1)
+    return status
 
 
 def _clear(slot: int, fold: int, pidfd: int, meter: Meter) -> int:

@@ -1,6 +1,7 @@
 """The zygote: a clean, warm process that slots are forked from.
 
-`python -m consumer.execution.zygote FD`
+`python -m consumer.execution.zygote FD [FILTER]`: FD is the worker's socket; FILTER, at level
+`strict`, a file with the filter for system calls.
 
 It holds no data, reads no payload and runs nobody's code; it has one thread.
 """
@@ -17,7 +18,7 @@ import time
 from functools import partial
 from typing import NoReturn
 
-from consumer.execution import packets
+from consumer import packets
 from consumer.execution.fold_process import become_fold
 from consumer.execution.process_tree import children, kill_descendants
 from consumer.execution.slot_process import serve
@@ -29,6 +30,7 @@ from consumer.sandbox.linux import (
     use_huge_pages,
 )
 from consumer.sandbox.seal import set_the_scene
+from consumer.sandbox.syscall_filter import filter_program
 
 _RETRY = 0.002
 
@@ -36,8 +38,9 @@ _RETRY = 0.002
 class _Zygote:
     """Forks slots on request, and clears up behind a slot that dies."""
 
-    def __init__(self, control: socket.socket) -> None:
+    def __init__(self, control: socket.socket, program: bytes | None) -> None:
         self._control = control
+        self._program = program
         self._controller = warm_controller()
         self._slots: dict[int, tuple[int, int]] = {}  # pid -> number of the slot, pidfd
 
@@ -66,12 +69,13 @@ class _Zygote:
             for _, pidfd in self._slots.values():
                 os.close(pidfd)
             name_process(f"fold slot {packet['slot']}")
-            become = partial(become_fold, controller=self._controller)
-            serve(socket.socket(fileno=descriptor), become)
+            become = partial(become_fold, controller=self._controller, program=self._program)
+            serve(socket.socket(fileno=descriptor), become, strict=self._program is not None)
         os.close(descriptor)
         pidfd = os.pidfd_open(pid)
         self._slots[pid] = packet["slot"], pidfd
-        packets.send(self._control, {"slot": packet["slot"], "pid": pid})
+        # Not its number, which is another one outside of this process's namespace.
+        packets.send(self._control, {"slot": packet["slot"]}, (pidfd,))
         return pidfd
 
     def _bury(self, pid: int, number: int, pidfd: int) -> None:
@@ -121,7 +125,7 @@ def main() -> NoReturn:
     signal_when_parent_dies(signal.SIGCONT)
     name_process("fold zygote")
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    zygote = _Zygote(socket.socket(fileno=int(sys.argv[1])))
+    zygote = _Zygote(socket.socket(fileno=int(sys.argv[1])), filter_program(sys.argv))
     set_the_scene()
     gc.collect()
     gc.disable()

@@ -7,14 +7,15 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
-from consumer.execution import packets
+from consumer import packets
 from consumer.execution.slot_link import ANSWER_SECONDS, OnLeft, SlotLink, SlotLost
-from consumer.sandbox.seal import KEPT_VARIABLES, THREAD_VARIABLES, ZYGOTE_THREADS
+from consumer.sandbox.clean_process import start_clean
+from consumer.sandbox.seal import ZYGOTE_THREADS
 from schemas.errors import DatarunError
+from schemas.states import Isolation
 
 START_SECONDS = 60.0
 
@@ -32,21 +33,23 @@ class ZygoteLink:
         self._control = control
         self._slots: dict[int, SlotLink] = {}
         self._started: dict[int, asyncio.Future[int]] = {}
+        """For each slot asked for: its process, as a pidfd."""
         self._ready: asyncio.Future[None] = self._loop.create_future()
         self.lost = False
         self._loop.add_reader(control, self._readable)
 
     @classmethod
-    async def start(cls, folder: Path) -> ZygoteLink:
+    async def start(cls, folder: Path, isolation: Isolation) -> ZygoteLink:
         """Start one and wait until it is warm. Raises ZygoteError."""
-        link = cls(*start_clean("consumer.execution.zygote", folder, threads=ZYGOTE_THREADS))
+        process = start_clean(
+            "consumer.execution.zygote", folder, threads=ZYGOTE_THREADS, isolation=isolation
+        )
+        link = cls(*process)
         try:
             await asyncio.wait_for(link._ready, START_SECONDS)
         except (TimeoutError, SlotLost) as error:
             await link.close()
-            raise ZygoteError(
-                "the zygote did not start: its own words are on stderr"
-            ) from error
+            raise ZygoteError("the zygote did not start: its own words are on stderr") from error
         except asyncio.CancelledError:
             await link.close()
             raise
@@ -62,8 +65,8 @@ class ZygoteLink:
         try:
             with theirs:
                 packets.send(self._control, {"slot": number}, (theirs.fileno(),))
-            pid = await asyncio.wait_for(self._started[number], START_SECONDS)
-            slot = SlotLink(ours, pid, on_left)
+            pidfd = await asyncio.wait_for(self._started[number], START_SECONDS)
+            slot = SlotLink(ours, pidfd, on_left)
         except (OSError, TimeoutError, SlotLost) as error:
             ours.close()
             if isinstance(error, ConnectionError):
@@ -90,7 +93,7 @@ class ZygoteLink:
 
     def _readable(self) -> None:
         try:
-            packet, _ = packets.receive(self._control)
+            packet, descriptors = packets.receive(self._control)
         except BlockingIOError:
             return
         except (EOFError, OSError):
@@ -104,8 +107,10 @@ class ZygoteLink:
             if slot is not None:
                 slot.buried()
                 slot.close()
-        elif not self._started[packet["slot"]].done():
-            self._started[packet["slot"]].set_result(packet["pid"])
+        elif self._started[packet["slot"]].done():  # nobody waits for it any longer
+            os.close(*descriptors)
+        else:
+            self._started[packet["slot"]].set_result(*descriptors)
 
     def _lose(self) -> None:
         """The zygote is dead. A slot that lives goes on; nobody will say so of a dead one."""
@@ -121,40 +126,3 @@ class ZygoteLink:
         for slot in self._slots.values():
             if slot.lost:
                 slot.close()
-
-
-def start_clean(
-    module: str, folder: Path, *, threads: int
-) -> tuple[subprocess.Popen[bytes], socket.socket]:
-    """Start one of our modules as a process of its own, and the worker's end of its socket.
-
-    Its environment, which user code below it can read for ever, holds nothing of ours that is
-    secret.
-    """
-    ours, theirs = packets.socket_pair()
-    ours.setblocking(False)
-    kept = {name: os.environ[name] for name in KEPT_VARIABLES if name in os.environ}
-    environment = {
-        "LANG": "C.UTF-8",
-        **kept,
-        **dict.fromkeys(THREAD_VARIABLES, str(threads)),
-        "PYTHONPATH": str(Path(__file__).resolve().parents[2]),
-        "PYTHONUTF8": "1",
-        "PYTHONDONTWRITEBYTECODE": "1",
-        # The order of sets of strings is the same on every worker.
-        "PYTHONHASHSEED": "0",
-        # What C code allocates comes in huge pages, where the kernel has them: a new process must
-        # fault in all its memory, which long-lived ones did long ago.
-        "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
-    }
-    with theirs:
-        process = subprocess.Popen(
-            [sys.executable, "-P", "-s", "-m", module, str(theirs.fileno())],
-            env=environment,
-            cwd=folder,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            pass_fds=(theirs.fileno(),),
-            start_new_session=True,
-        )
-    return process, ours

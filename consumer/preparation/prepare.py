@@ -10,6 +10,7 @@ import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,23 +21,33 @@ from consumer.execution.captured import CapturedStream
 from consumer.execution.fold_verdicts import death_sentence, of_limit
 from consumer.execution.frames import HEADER, FrameError, FrameKind, read_exactly, read_header
 from consumer.execution.slot_link import SlotLink, SlotReport
-from consumer.execution.zygote_link import start_clean
 from consumer.jobs import PreparedData, PreparedPart, PrepareFailed, part_filename
 from consumer.parts import map_npy
 from consumer.preparation.split_task import CLASSES_FILE, SplitReport, SplitTask
+from consumer.sandbox.box import BOX, View
+from consumer.sandbox.clean_process import give_away, start_clean
+from consumer.sandbox.seal import ZYGOTE_THREADS
 from schemas.datasets import HoldOut, workflow_elements
 from schemas.messages import DataMessage
-from schemas.states import Culprit, FailureKind, Phase
+from schemas.states import Culprit, FailureKind, Isolation, Phase
 from schemas.verdicts import Output, Verdict, clip
 
 _REPORT_LIMIT = 1 << 20
 _PROCESSES = 4096
 _NO_LIMIT = 1e12
 _DYING_SECONDS = 1.0
+_RAW, _OUT = "/data/raw", "/data/out"
+"""Where the two folders are in the sandbox."""
 
 
 async def prepare_dataset(
-    message: DataMessage, raw: Path, out: Path, *, wall_seconds: float, memory_bytes: int
+    message: DataMessage,
+    raw: Path,
+    out: Path,
+    *,
+    isolation: Isolation,
+    wall_seconds: float,
+    memory_bytes: int,
 ) -> PreparedData:
     """Split the data set that `message` describes into parts.
 
@@ -47,8 +58,14 @@ async def prepare_dataset(
     """
     folder = Path(tempfile.mkdtemp(prefix="prepare-", dir=out.parent.resolve()))
     with ExitStack() as held:
-        task = _task(message, raw.resolve(), out.resolve(), folder / "home")
-        link = held.enter_context(_supervisor(folder, task.threads))
+        raw, out = raw.resolve(), out.resolve()
+        task = _task(message, raw, out, folder / "home", memory_bytes)
+        views: tuple[View, ...] = ()
+        if isolation is Isolation.STRICT:
+            await asyncio.to_thread(give_away, raw, out)
+            task = replace(task, raw=_RAW, out=_OUT, folder=str(BOX / "fold"))
+            views = View(str(raw), _RAW, writable=True), View(str(out), _OUT, writable=True)
+        link = held.enter_context(_supervisor(folder, isolation, views))
         stdout, stderr = (held.enter_context(CapturedStream()) for _ in range(2))
         ours, theirs = (held.enter_context(end) for end in socket.socketpair())
         ours.setblocking(False)
@@ -71,13 +88,15 @@ async def prepare_dataset(
     return await asyncio.to_thread(_prepared, answer, out, output)
 
 
-def _task(message: DataMessage, raw: Path, out: Path, folder: Path) -> SplitTask:
+def _task(message: DataMessage, raw: Path, out: Path, folder: Path, memory_bytes: int) -> SplitTask:
     split = message.split
     return SplitTask(
         raw=str(raw),
         out=str(out),
         folder=str(folder),
         threads=os.cpu_count() or 1,
+        memory_bytes=memory_bytes,
+        processes=_PROCESSES,
         files=(*message.files, *message.uploads),
         elements=workflow_elements(message.workflow_elements),
         scoring=message.scoring,
@@ -89,10 +108,16 @@ def _task(message: DataMessage, raw: Path, out: Path, folder: Path) -> SplitTask
 
 
 @contextmanager
-def _supervisor(folder: Path, threads: int) -> Iterator[SlotLink]:
+def _supervisor(folder: Path, isolation: Isolation, views: tuple[View, ...]) -> Iterator[SlotLink]:
     """A process that runs, watches and clears up one process, as a slot does for folds."""
-    process, control = start_clean("consumer.preparation.prepare_process", folder, threads=threads)
-    link = SlotLink(control, process.pid)
+    process, control = start_clean(
+        "consumer.preparation.prepare_process",
+        folder,
+        threads=ZYGOTE_THREADS,
+        isolation=isolation,
+        views=views,
+    )
+    link = SlotLink(control, os.pidfd_open(process.pid))
     try:
         yield link
     finally:

@@ -1,7 +1,7 @@
 """A process that prepares one data set, and the one that watches it.
 
-`python -m consumer.preparation.prepare_process FD`: FD is the control socket of a slot
-(`slot_process.serve`).
+`python -m consumer.preparation.prepare_process FD [FILTER]`: FD is the control socket of a slot
+(`slot_process.serve`); FILTER, at level `strict`, a file with the filter for system calls.
 """
 
 from __future__ import annotations
@@ -14,12 +14,16 @@ import socket
 import sys
 import traceback
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
+
+from threadpoolctl import ThreadpoolController
 
 from consumer.execution.frames import HEADER, FrameKind, receive_exactly
 from consumer.execution.slot_process import serve
 from consumer.preparation.split_task import SplitTask, refuse
+from consumer.sandbox.namespaces import Walls
 from consumer.sandbox.seal import (
     Surroundings,
     leave_the_slot,
@@ -27,18 +31,19 @@ from consumer.sandbox.seal import (
     settle,
     wait_for_a_job,
 )
+from consumer.sandbox.syscall_filter import filter_program
 from consumer.workflows.failure import Refusal, describe
 from schemas.states import Culprit
 
 
-def _become_preparer(orders: socket.socket) -> NoReturn:
+def _become_preparer(orders: socket.socket, program: bytes | None) -> NoReturn:
     """Never returns: after its last report the process waits to be killed."""
     try:
-        leave_the_slot(orders)
+        leave_the_slot(orders, strict=program is not None)
         connection = wait_for_a_job()
         _, size = HEADER.unpack(receive_exactly(connection, HEADER.size))
         task: SplitTask = pickle.loads(receive_exactly(connection, size))
-        kind, answer = _prepare(task)
+        kind, answer = _prepare(task, program)
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
         connection.sendall(HEADER.pack(kind, len(answer)) + answer)
@@ -50,13 +55,15 @@ def _become_preparer(orders: socket.socket) -> NoReturn:
     os._exit(0)
 
 
-def _prepare(task: SplitTask) -> tuple[FrameKind, bytes]:
+def _prepare(task: SplitTask, program: bytes | None) -> tuple[FrameKind, bytes]:
     # Imported here: the process that watches needs none of it.
     from consumer.preparation.custom_split import split_custom
     from consumer.preparation.held_out import split_held_out
 
     set_the_scene()
-    settle(Surroundings(folder=Path(task.folder), threads=task.threads, seed=0))
+    walls = Walls(program, task.memory_bytes, task.processes) if program is not None else None
+    around = Surroundings(folder=Path(task.folder), threads=task.threads, seed=0, walls=walls)
+    settle(around, ThreadpoolController())
     os.chdir(task.folder)
     try:
         _check_scorers(task.scoring)
@@ -85,7 +92,9 @@ def _check_scorers(names: tuple[str, ...]) -> None:
 
 def main() -> NoReturn:
     """The worker passes its socket's descriptor as the argument."""
-    serve(socket.socket(fileno=int(sys.argv[1])), _become_preparer)
+    program = filter_program(sys.argv)
+    become = partial(_become_preparer, program=program)
+    serve(socket.socket(fileno=int(sys.argv[1])), become, strict=program is not None)
 
 
 if __name__ == "__main__":

@@ -31,6 +31,8 @@ class SplitTask:
     """The process's own folder, not made yet."""
 
     threads: int
+    memory_bytes: int
+    processes: int
     files: tuple[str, ...]
     """Names of the uploaded files."""
 

@@ -4,15 +4,107 @@ from __future__ import annotations
 
 import ctypes
 import os
+from enum import IntFlag
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_NAME = 15
+_PR_SET_SECCOMP = 22
+_PR_CAPBSET_DROP = 24
 _PR_SET_CHILD_SUBREAPER = 36
+_PR_SET_NO_NEW_PRIVS = 38
+_SECCOMP_MODE_FILTER = 2
+
+_CAPABILITIES_VERSION_3 = 0x20080522
+_MS_REC_PRIVATE = 1 << 14 | 1 << 18
+_MS_REMOUNT = 1 << 5
 
 _MADV_COLLAPSE = 25
 _HUGE = 2 << 20
 
 _libc = ctypes.CDLL(None, use_errno=True)
+
+
+class Namespace(IntFlag):
+    """What a process can have for itself. https://man7.org/linux/man-pages/man7/namespaces.7.html"""
+
+    MOUNT = 0x00020000
+    UTS = 0x04000000
+    IPC = 0x08000000
+    USER = 0x10000000
+    PID = 0x20000000
+    NET = 0x40000000
+
+
+class MountOption(IntFlag):
+    """What a mounted file system does not offer."""
+
+    NO_SETUID = 1 << 1
+    NO_DEVICES = 1 << 2
+    NO_EXECUTION = 1 << 3
+
+
+def unshare(namespaces: Namespace) -> None:
+    """New namespaces for this process; a new pid namespace is for its children only."""
+    _checked(_libc.unshare(int(namespaces)), f"unshare {namespaces!r}")
+
+
+def mount(kind: str, target: str, options: MountOption, data: str = "") -> None:
+    """Mount a new file system of a kind that needs no device."""
+    flags = ctypes.c_ulong(options)
+    done = _libc.mount(kind.encode(), target.encode(), kind.encode(), flags, data.encode())
+    _checked(done, f"mount {kind} on {target}")
+
+
+def remount(target: str, options: MountOption, data: str) -> None:
+    """Change what a mounted file system allows."""
+    flags = ctypes.c_ulong(options | _MS_REMOUNT)
+    _checked(_libc.mount(None, target.encode(), None, flags, data.encode()), f"remount {target}")
+
+
+def keep_mounts_private() -> None:
+    """From here on, what is mounted in one mount namespace is not seen in another."""
+    flags = ctypes.c_ulong(_MS_REC_PRIVATE)
+    _checked(_libc.mount(None, b"/", None, flags, None), "make mounts private")
+
+
+def bind(source: str, target: str) -> None:
+    """Show a folder or file at a second place, with what is mounted below it."""
+    flags = ctypes.c_ulong(1 << 12 | 1 << 14)  # MS_BIND, MS_REC
+    done = _libc.mount(source.encode(), target.encode(), None, flags, None)
+    _checked(done, f"bind {source}")
+
+
+def drop_capabilities() -> None:
+    """Give up every capability, and the way to get one back."""
+    with open("/proc/sys/kernel/cap_last_cap", encoding="ascii") as file:
+        last = int(file.read())
+    for capability in range(last + 1):
+        _prctl(_PR_CAPBSET_DROP, capability)
+    header = (ctypes.c_uint32 * 2)(_CAPABILITIES_VERSION_3, 0)
+    none = (ctypes.c_uint32 * 6)()
+    _checked(_libc.capset(header, none), "drop capabilities")
+
+
+def refuse_new_privileges() -> None:
+    """No program that this process starts can have more rights than it has itself."""
+    _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+
+
+class _FilterProgram(ctypes.Structure):
+    """`struct sock_fprog`."""
+
+    _fields_ = (("length", ctypes.c_ushort), ("instructions", ctypes.c_char_p))
+
+
+def filter_system_calls(program: bytes) -> None:
+    """Have each system call judged by a BPF program, for good.
+
+    libseccomp can load a filter only where it compiles it, which takes milliseconds; a fold loads
+    one that is compiled already.
+    """
+    filter_program = _FilterProgram(len(program) // 8, program)
+    done = _libc.prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.byref(filter_program))
+    _checked(done, "filter system calls")
 
 
 def adopt_orphans() -> None:
@@ -68,6 +160,10 @@ def cpu_clock(pid: int) -> int:
 
 
 def _prctl(option: int, argument: int | ctypes.c_char_p) -> None:
-    if _libc.prctl(option, argument, 0, 0, 0) != 0:
+    _checked(_libc.prctl(option, argument, 0, 0, 0), f"prctl({option})")
+
+
+def _checked(result: int, what: str) -> None:
+    if result != 0:
         error = ctypes.get_errno()
-        raise OSError(error, f"prctl({option}): {os.strerror(error)}")
+        raise OSError(error, f"{what}: {os.strerror(error)}")

@@ -18,8 +18,10 @@ from pathlib import Path
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
-from consumer.execution import packets
+from consumer import packets
+from consumer.sandbox import namespaces
 from consumer.sandbox.linux import name_process, signal_when_parent_dies
+from consumer.sandbox.namespaces import Walls
 
 CONNECTION = 3
 """The descriptor of a fold's socket; 0, 1 and 2 are the standard streams, and there is no other."""
@@ -58,10 +60,12 @@ def set_the_scene() -> None:
     sys.modules["__main__"] = types.ModuleType("__main__")
 
 
-def leave_the_slot(orders: socket.socket) -> None:
+def leave_the_slot(orders: socket.socket, *, strict: bool) -> None:
     """The first steps after the fork, which may come long before there is a job.
 
     The fold gets a session of its own, dies with its slot, and keeps no descriptor but `orders`.
+    At level `strict` it enters its own namespaces and tells the slot where its files will be;
+    OSError when the host does not let it.
     """
     os.setsid()
     signal_when_parent_dies(signal.SIGKILL)
@@ -74,6 +78,11 @@ def leave_the_slot(orders: socket.socket) -> None:
     descriptor = os.open("/proc/self/oom_score_adj", os.O_WRONLY)
     os.write(descriptor, b"1000")
     os.close(descriptor)
+    if strict:
+        box = namespaces.enter()
+        with socket.socket(fileno=os.dup(CONNECTION)) as slot:
+            packets.send(slot, {"entered": True}, (box,))
+        os.close(box)
 
 
 def wait_for_a_job() -> socket.socket:
@@ -106,6 +115,9 @@ class Surroundings:
     file_bytes: int | None = None
     """Largest file that it may write."""
 
+    walls: Walls | None = None
+    """At level `strict`."""
+
 
 def settle(around: Surroundings, controller: ThreadpoolController | None = None) -> None:
     """The last steps, once the job is known: limits, folders, threads and random numbers."""
@@ -116,6 +128,9 @@ def settle(around: Surroundings, controller: ThreadpoolController | None = None)
         _set_limit(resource.RLIMIT_CPU, int(around.cpu_seconds) + 2)
     if around.file_bytes is not None:
         _set_limit(resource.RLIMIT_FSIZE, around.file_bytes)
+    if around.walls is not None:
+        # Before there is a second thread: a process of several cannot enter a user namespace.
+        around.walls.close()
     threads = str(around.threads)
     os.environ.update(
         dict.fromkeys(THREAD_VARIABLES, threads),

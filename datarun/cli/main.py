@@ -12,6 +12,7 @@ from datarun.cli import (
     broker,
     data,
     demo,
+    doctor,
     folds,
     results,
     services,
@@ -45,6 +46,7 @@ app.command(rich_help_panel=STACK)(demo.demo)
 app.command(rich_help_panel=STACK)(stack.up)
 app.command(rich_help_panel=STACK)(stack.down)
 app.command(rich_help_panel=STACK)(status.status)
+app.command(rich_help_panel=STACK)(doctor.doctor)
 app.add_typer(data.app, name="data", rich_help_panel=WORK)
 app.command(rich_help_panel=WORK)(submit.submit)
 app.add_typer(folds.app, name="folds", rich_help_panel=WORK)

@@ -40,7 +40,7 @@ IsolationLevel = Annotated[
     Isolation | None,
     typer.Option(
         "--isolation",
-        help="How far a fold is kept from the host. This version has `process` and `none`. "
+        help="How far a fold is kept from the host: `strict`, `process` or `none`. "
         "Setting: DATARUN_ISOLATION.",
         show_default=False,
     ),

@@ -39,15 +39,15 @@ def worker(
     The first SIGTERM or Ctrl-C lets running folds finish within a grace period.
     The second gives them back to the queue at once.
     """
-    from datarun.cli.isolation import isolation_sentence, with_isolation
+    from datarun.cli.isolation import with_isolation
 
-    settings = with_isolation(
+    settings, level = with_isolation(
         service_settings(role=role, pool=pool, slots=slots, isolation=isolation, broker=broker)
     )
     if json:
         print_json({"role": settings.role, "pool": settings.pool, "isolation": settings.isolation})
     elif settings.role is Role.FOLDS:
-        stderr().print(isolation_sentence(settings))
+        stderr().print(level)
 
     # Only now: what is wrong with the settings is said at once.
     from consumer.logs import log_to_stderr

@@ -47,15 +47,18 @@ def up(
     Clients find them through the file connection.toml in the home, from any folder below.
     The first Ctrl-C lets running folds finish within a grace period, the second does not wait.
     """
-    from datarun.cli.isolation import isolation_sentence, with_isolation
+    from datarun.cli.isolation import with_isolation
     from datarun.up.home import Home, running_above
     from datarun.up.launch import launch
     from datarun.up.notices import Notice, NoticeKind
     from datarun.up.supervisor import Supervisor
     from schemas.settings import load_settings
 
-    settings = with_isolation(
-        load_settings(slots=slots, broker=broker, database=database, isolation=isolation, home=home)
+    settings, level = with_isolation(
+        load_settings(
+            slots=slots, broker=broker, database=database, isolation=isolation, home=home
+        ),
+        or_weaker=True,
     )
     place = Home.at(settings.home)
     tell = _quiet if json else tell_on_stderr()
@@ -69,7 +72,7 @@ def up(
         elif json:
             print_json(_document(place))
         else:
-            _print_ready(place, isolation_sentence(settings), detach)
+            _print_ready(place, level, detach)
 
     if detach:
         launch(settings, listen, attached=False)

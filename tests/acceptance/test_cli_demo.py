@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from consumer.sandbox.levels import strongest
 from tests.support.command import Folder, wait_until_nothing_is_left
 from tests.support.deadline import wait_until
 
@@ -52,7 +53,7 @@ def test_demo_for_a_log_file_is_plain_lines(folder: Folder) -> None:
     assert done.returncode == 0, done.stderr
     assert "\x1b" not in done.stdout + done.stderr
     assert "\r" not in done.stdout + done.stderr
-    assert "isolation: process - folds share user, files and network" in done.stderr
+    assert f"isolation: {strongest()} - " in done.stderr
     assert "random_forest: 10 folds, 0 failed" in done.stderr
     assert "40 results acknowledged; nothing is new any more" in done.stderr
     assert "broken_fit failed: AttributeError" in done.stdout

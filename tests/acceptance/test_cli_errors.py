@@ -94,13 +94,19 @@ def test_wrong_setting_is_named(folder: Folder) -> None:
     assert folder.processes() == {}
 
 
-def test_worker_refuses_an_isolation_level_that_is_not_built(folder: Folder) -> None:
-    # When strict isolation is asked for by name
-    done = folder.run("worker", "--isolation", "strict", DATARUN_BROKER="amqp://127.0.0.1:9/")
+def test_worker_refuses_to_start_where_strict_does_not_hold(folder: Folder) -> None:
+    # Given a host without bubblewrap
+    bin_folder = folder.path / "bin"
+    bin_folder.mkdir()
 
-    # Then no weaker level is taken in its place
-    assert done.returncode == 1
-    assert "isolation strict is not in this version" in done.stderr
+    # When a worker is started, and when it is asked for strict isolation by name
+    for arguments in (["worker"], ["worker", "--isolation", "strict"]):
+        done = folder.run(*arguments, DATARUN_BROKER="amqp://127.0.0.1:9/", PATH=str(bin_folder))
+
+        # Then no weaker level is taken in its place, and it says what is missing
+        assert done.returncode == 1
+        assert "strict does not hold on this host: bubblewrap is not installed" in done.stderr
+        assert "--isolation process" in done.stderr
 
 
 def test_down_where_nothing_runs_says_so(folder: Folder) -> None:

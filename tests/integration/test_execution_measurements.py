@@ -148,20 +148,20 @@ def test_each_phase_has_its_own_time(folds: Folds, iris: Dataset) -> None:
     assert measured.train_cpu_time < 0.15
 
 
-def test_slots_run_at_the_same_time(folds: Folds, iris: Dataset) -> None:
+def test_slots_run_at_the_same_time(process_folds: Folds, iris: Dataset) -> None:
     # Given two folds of which each waits for a file that the other writes
     meets = classifier(
         "open(f'{folder}/{mine}', 'w').close()\n"
         "        while not os.path.exists(f'{folder}/{other}'): time.sleep(0.001)"
     )
-    folder = folds.scratch
+    folder = process_folds.scratch
     texts = [
         meets.replace("{folder}", str(folder)).replace("{mine}", mine).replace("{other}", other)
         for mine, other in (("one", "two"), ("two", "one"))
     ]
 
     # When they run in two slots
-    running = [folds.begin(iris, text, slot=slot) for slot, text in enumerate(texts)]
+    running = [process_folds.begin(iris, text, slot=slot) for slot, text in enumerate(texts)]
 
     # Then both end
     assert [fold.outcome().state for fold in running] == [FoldState.TESTED] * 2

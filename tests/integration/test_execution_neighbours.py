@@ -36,6 +36,12 @@ for ahead in range(1, 20) if number else ():
 """
 
 
+@pytest.fixture(name="folds", scope="module")
+def at_level_process(process_folds: Folds) -> Folds:
+    """Where folds are of the worker's own user, and can do something to it."""
+    return process_folds
+
+
 def test_a_zygote_that_was_stopped_goes_on(iris: Dataset, tmp_path: Path) -> None:
     # Given an executor of its own, whose fold stops the zygote and kills its slot
     folds = Folds(tmp_path / "scratch", slots=1)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import bz2
+import contextlib
 import gzip
 import hashlib
 import io
+import secrets
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,12 +24,14 @@ from sklearn.model_selection import train_test_split
 from consumer.jobs import PreparedData, PrepareFailed
 from consumer.parts import open_part
 from consumer.preparation.prepare import prepare_dataset
+from consumer.sandbox.levels import strongest
 from schemas.datasets import Custom, HoldOut, Split
 from schemas.messages import DataMessage
-from schemas.states import Culprit, FailureKind, Phase, Visibility
+from schemas.states import Culprit, FailureKind, Isolation, Phase, Visibility
 from schemas.verdicts import Verdict
 
 Content = str | bytes
+ISOLATION = strongest()
 
 
 class Case:
@@ -59,7 +63,12 @@ class Case:
     def run(self, *, wall: float = 60, memory: int = 2 << 30) -> PreparedData:
         return asyncio.run(
             prepare_dataset(
-                self.message, self.raw, self.out, wall_seconds=wall, memory_bytes=memory
+                self.message,
+                self.raw,
+                self.out,
+                isolation=ISOLATION,
+                wall_seconds=wall,
+                memory_bytes=memory,
             )
         )
 
@@ -67,6 +76,12 @@ class Case:
         with pytest.raises(PrepareFailed) as raised:
             self.run(**limits)
         return raised.value
+
+
+def command_of(process: psutil.Process) -> list[str]:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return process.cmdline()
+    return []
 
 
 def value(prepared: PreparedData, name: str) -> Any:
@@ -328,11 +343,11 @@ def said(verdict: Verdict) -> tuple[str, FailureKind, Culprit]:
 
 
 def test_wall_limit_stops_everything_that_was_started(tmp_path: Path) -> None:
-    pid_file = tmp_path / "pid"
+    # Its pid in there would be another one than here
+    seconds = f"600.{secrets.randbelow(10**9):09}"
     case = prepare_with(
         tmp_path,
-        f"import time, subprocess; child = subprocess.Popen(['sleep', '600']); "
-        f"open({str(pid_file)!r}, 'w').write(str(child.pid)); time.sleep(600)",
+        f"import time, subprocess; subprocess.Popen(['sleep', {seconds!r}]); time.sleep(600)",
     )
 
     verdict = case.fail(wall=5).verdict
@@ -340,7 +355,7 @@ def test_wall_limit_stops_everything_that_was_started(tmp_path: Path) -> None:
     assert said(verdict) == (
         "timeout: 5.0 s wall in data", FailureKind.TIMEOUT, Culprit.ORGANISER,
     )  # fmt: skip
-    assert not psutil.pid_exists(int(pid_file.read_text()))
+    assert not [process for process in psutil.process_iter() if seconds in command_of(process)]
 
 
 def test_memory_limit(tmp_path: Path) -> None:
@@ -378,7 +393,12 @@ def test_cancelled_preparation_leaves_nothing_running(tmp_path: Path) -> None:
     async def cancel_when_it_runs() -> None:
         task = asyncio.create_task(
             prepare_dataset(
-                case.message, case.raw, case.out, wall_seconds=600, memory_bytes=2 << 30
+                case.message,
+                case.raw,
+                case.out,
+                isolation=Isolation.PROCESS,
+                wall_seconds=600,
+                memory_bytes=2 << 30,
             )
         )
         async with asyncio.timeout(30):

@@ -9,6 +9,7 @@ import textwrap
 import threading
 import uuid
 from collections.abc import Coroutine, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,6 +24,7 @@ from sklearn.datasets import load_iris
 from consumer.execution.executor import FoldExecutor
 from consumer.jobs import FoldJob, FoldOutcome, ResolvedLimits
 from consumer.parts import write_npy, write_pickle
+from consumer.sandbox.levels import strongest
 from schemas.arrays import Array
 from schemas.datasets import Custom, HoldOut, Manifest, Part, Split
 from schemas.events import Measurements
@@ -133,13 +135,19 @@ class Watched:
 class Folds:
     """An executor on an event loop in a thread of its own."""
 
-    def __init__(self, scratch: Path, slots: int = SLOTS, threads: int = 1) -> None:
+    def __init__(
+        self,
+        scratch: Path,
+        slots: int = SLOTS,
+        threads: int = 1,
+        isolation: Isolation = Isolation.PROCESS,
+    ) -> None:
         self.scratch = scratch
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever)
         self._thread.start()
         self.executor = FoldExecutor(
-            slots=slots, isolation=Isolation.PROCESS, threads_per_slot=threads, scratch=scratch
+            slots=slots, isolation=isolation, threads_per_slot=threads, scratch=scratch
         )
         self.wait(self.executor.start())
 
@@ -211,11 +219,16 @@ class Folds:
 @pytest.fixture(scope="session")
 def folds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Folds]:
     """One warm executor for all tests: what one fold does must not matter to the next."""
-    running = Folds(tmp_path_factory.mktemp("folds"))
-    try:
+    with closing(Folds(tmp_path_factory.mktemp("folds"), isolation=strongest())) as running:
         yield running
-    finally:
-        running.close()
+
+
+@pytest.fixture(scope="session")
+def process_folds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Folds]:
+    """As `folds`, at level `process`: the files and processes of the host are in sight."""
+    folder = tmp_path_factory.mktemp("process-folds")
+    with closing(Folds(folder, isolation=Isolation.PROCESS)) as running:
+        yield running
 
 
 @pytest.fixture(scope="session")

@@ -18,6 +18,7 @@ import sqlalchemy as sql
 
 from broker.loopback_ports import free_ports
 from broker.private_node import NodeAddress
+from consumer.sandbox.levels import strongest
 from datarun import Client
 from schemas.errors import DatarunError
 from schemas.states import TERMINAL
@@ -237,6 +238,7 @@ and backend_xid is not null"
             "broker": self.broker_url,
             "database": self.database_url,
             "home": self.folder / "home",
+            "isolation": strongest(),
             "consumer_timeout_raised": "true",
             "heartbeat_seconds": 0.5,
             "worker_lost_after_seconds": 2,

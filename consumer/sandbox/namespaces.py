@@ -1,0 +1,82 @@
+"""What a strictly isolated fold has for itself: its own view of the host, and no rights in it.
+
+The order of the steps is the kernel's: mounting needs the rights that a user namespace takes away,
+so that comes last, and what was mounted before cannot be undone from within it.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+from dataclasses import dataclass
+
+from consumer.sandbox.box import BOX
+from consumer.sandbox.linux import (
+    MountOption,
+    Namespace,
+    drop_capabilities,
+    filter_system_calls,
+    mount,
+    refuse_new_privileges,
+    remount,
+    signal_when_parent_dies,
+    unshare,
+)
+
+_INODES = 100_000
+_USER = 1000
+_CAREFUL = MountOption.NO_SETUID | MountOption.NO_DEVICES
+_SPARE_PROCESSES = 32
+"""A fold that forks too much is met by its slot, which says so; the kernel's limit is the wall."""
+
+
+def enter() -> int:
+    """Own mounts, /proc, and an empty /box; returns a descriptor of that, to see how full it is.
+
+    Comes right after the fork, ahead of need: all that takes time and depends on no job.
+    """
+    unshare(Namespace.MOUNT | Namespace.IPC | Namespace.UTS)
+    mount("proc", "/proc", _CAREFUL | MountOption.NO_EXECUTION)
+    mount("tmpfs", str(BOX), _CAREFUL, f"mode=0700,size=1m,nr_inodes={_INODES}")
+    for name in ("tmp", "shm"):
+        (BOX / name).mkdir()
+    os.chdir(BOX)
+    return os.open(BOX, os.O_PATH | os.O_DIRECTORY)
+
+
+@dataclass(frozen=True)
+class Walls:
+    """What the kernel holds a fold to, once its job is known."""
+
+    program: bytes
+    """The filter for system calls, compiled."""
+
+    box_bytes: int
+    processes: int
+
+    def close(self) -> None:
+        """The last step before other people's code: no way back."""
+        remount(str(BOX), _CAREFUL, f"size={self.box_bytes},nr_inodes={_INODES}")
+        unshare(Namespace.USER)
+        _write("/proc/self/setgroups", "deny")
+        _write("/proc/self/uid_map", f"{_USER} 0 1")
+        _write("/proc/self/gid_map", f"{_USER} 0 1")
+        # Counted in this user namespace: no other fold's processes are.
+        most = self.processes + _SPARE_PROCESSES
+        resource.setrlimit(resource.RLIMIT_NPROC, (most, most))
+        resource.setrlimit(resource.RLIMIT_MEMLOCK, (0, 0))
+        resource.setrlimit(resource.RLIMIT_MSGQUEUE, (0, 0))
+        drop_capabilities()
+        # The kernel forgets it whenever a process's rights change.
+        signal_when_parent_dies(signal.SIGKILL)
+        refuse_new_privileges()
+        filter_system_calls(self.program)
+
+
+def _write(path: str, content: str) -> None:
+    descriptor = os.open(path, os.O_WRONLY)
+    try:
+        os.write(descriptor, content.encode())
+    finally:
+        os.close(descriptor)
