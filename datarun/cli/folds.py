@@ -11,6 +11,7 @@ from datarun.cli.console import (
     Json,
     ago,
     kilobytes,
+    numbered,
     print_json,
     score,
     seconds,
@@ -72,7 +73,7 @@ def list_all(
     rows = [
         (
             fold.submission_fold_id,
-            fold.submission_id,
+            numbered(fold.submission_id, fold.submission_name),
             DatasetReference.parse(fold.dataset).name,
             _state(fold, running),
             "new" if fold.new else "",
@@ -85,7 +86,7 @@ def list_all(
         table(
             ("fold", "submission", "data set", "state", "", "priority", "published"),
             rows,
-            right=("fold", "submission"),
+            right=("fold",),
         )
     )
     if count > len(folds):
@@ -122,7 +123,9 @@ def show(
     console = stdout()
     console.print(state_text(fold.state), end=" ")
     console.print(
-        f"fold {fold_id} of submission {fold.submission_id} on {fold.dataset}", markup=False
+        f"fold {fold_id} of submission {numbered(fold.submission_id, fold.submission_name)} "
+        f"on {fold.dataset}",
+        markup=False,
     )
     if record is None:
         console.print(waits or f"worker: {fold.worker or NOTHING}", markup=False)
