@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 
+from gateway.closest import closest
 from gateway.refusals import Unprocessable
 from schemas.datasets import ShortName, workflow_elements
 from schemas.errors import MessageError
@@ -88,10 +89,21 @@ _INDICES = (
 )
 
 
+# Examples belong together: in the order of the description they work on an empty service.
+_FLOWERS = "petal length,species\n" + "1.4,setosa\n4.7,versicolor\n" * 5
+_ID = "Id of the registered data set: the `id` that registering it has answered."
+
+
 class Body(BaseModel):
     """Unknown fields are ignored, as in 2016."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+
+
+class ExactBody(Body):
+    """Unknown fields are refused: what such a call clears, a misspelt field would clear too."""
+
+    model_config = ConfigDict(extra="forbid")
 
 
 class RawDataPost(Body):
@@ -99,7 +111,7 @@ class RawDataPost(Body):
 
     name: ShortName = Field(
         description="Name of the data set: 1 to 40 of letters, digits, `_` and `-`.",
-        examples=["iris"],
+        examples=["flowers"],
     )
     target_column: Text | None = Field(
         None,
@@ -112,14 +124,14 @@ class RawDataPost(Body):
     )
     files: SomeFileContents = Field(
         description=_FILES,
-        examples=[{"iris.csv": "petal length,species\n1.4,setosa\n4.7,versicolor\n"}],
+        examples=[{"flowers.csv": _FLOWERS}],
     )
 
 
 class SplitPost(Body):
     """A CSV data set to split into training and test rows."""
 
-    raw_data_id: Number = Field(description="Id of the registered data set.", examples=[1])
+    raw_data_id: Number = Field(description=_ID, examples=[1])
     held_out_test: Annotated[float, Field(gt=0, lt=1)] = Field(
         description="The share of the rows that is kept for testing.", examples=[0.2]
     )
@@ -131,14 +143,14 @@ class SplitPost(Body):
 class CustomSplitPost(Body):
     """A data set to split with the python file that came with it."""
 
-    raw_data_id: Number = Field(description="Id of the registered data set.", examples=[1])
+    raw_data_id: Number = Field(description=f"{_ID} It has a python file.", examples=[2])
 
 
 class SubmissionFoldPost(Body):
     """A submission on a CV fold, to train and to test."""
 
-    databoard_sf_id: Number = Field(description="Id of the fold.", examples=[11])
-    databoard_s_id: Number = Field(description="Id of the submission.", examples=[1])
+    databoard_sf_id: Number = Field(description="Id of the fold.", examples=[7001])
+    databoard_s_id: Number = Field(description="Id of the submission.", examples=[700])
     raw_data: Number | None = Field(
         None,
         description="Id of the data set; needed with the first fold of a submission.",
@@ -150,10 +162,10 @@ class SubmissionFoldPost(Body):
         examples=[{"classifier.py": "from sklearn.dummy import DummyClassifier as Classifier"}],
     )
     train_is: Indices = Field(
-        description=f"Rows of the training data to train on, {_INDICES}", examples=[[0, 1, 2]]
+        description=f"Rows of the training data to train on, {_INDICES}", examples=[[0, 1, 2, 3, 4]]
     )
     test_is: Indices = Field(
-        description=f"Rows of the training data to validate on, {_INDICES}", examples=[[3, 4]]
+        description=f"Rows of the training data to validate on, {_INDICES}", examples=[[5, 6, 7]]
     )
     priority: Annotated[
         Priority,
@@ -180,16 +192,16 @@ class SubmissionFoldPost(Body):
     )
 
 
-class PredictionsListPost(Body):
+class PredictionsListPost(ExactBody):
     """Folds whose predictions are wanted."""
 
     list_submission_fold: list[Number] = Field(
         description="Ids of folds. Those that have not ended, or do not exist, are left out.",
-        examples=[[1, 2, 10]],
+        examples=[[7001]],
     )
 
 
-class PredictionsNewPost(Body):
+class PredictionsNewPost(ExactBody):
     """Which new predictions are wanted."""
 
     raw_data_id: Number | None = Field(
@@ -201,7 +213,7 @@ class AcknowledgePost(Body):
     """Results that have arrived. At least one of the two lists."""
 
     list_submission_fold: list[Number] = Field(
-        default=[], description="Ids of folds that have ended.", examples=[[1, 2, 10]]
+        default=[], description="Ids of folds that have ended.", examples=[[7001]]
     )
     task_ids: list[Annotated[str, Field(max_length=255), AfterValidator(_storable)]] = Field(
         default=[],
@@ -258,4 +270,12 @@ def _parsed(model: type[BodyModel], raw: bytes, optional: bool) -> BodyModel:
     try:
         return model.model_validate_json(raw)
     except ValidationError as error:
-        raise Unprocessable(f"the body cannot be taken: {first_fault(error)}") from error
+        raise Unprocessable(f"the body cannot be taken: {_fault(model, error)}") from error
+
+
+def _fault(model: type[Body], error: ValidationError) -> str:
+    fault = error.errors(include_url=False, include_input=False)[0]
+    if fault["type"] != "extra_forbidden":
+        return first_fault(error)
+    name, known = str(fault["loc"][0]), list(model.model_fields)
+    return f"it has no field {name[:80]!r}{closest(name, known)}, only {', '.join(known)}"
