@@ -108,11 +108,6 @@ def kilobytes(value: float | None) -> str:
     return f"{value / 1e6:.1f} GB" if value >= 1e6 else f"{value / 1e3:.0f} MB"
 
 
-def numbered(number: int, name: str | None) -> str:
-    """`7`, or `7 (forest)` where a name is known."""
-    return str(number) if name is None else f"{number} ({name})"
-
-
 def score(value: float | None) -> str:
     """Three digits behind the point."""
     return NOTHING if value is None else f"{value:.3f}"

@@ -11,7 +11,6 @@ from datarun.cli.console import (
     Json,
     ago,
     kilobytes,
-    numbered,
     print_json,
     score,
     seconds,
@@ -73,7 +72,8 @@ def list_all(
     rows = [
         (
             fold.submission_fold_id,
-            numbered(fold.submission_id, fold.submission_name),
+            fold.submission_id,
+            fold.submission_name,
             DatasetReference.parse(fold.dataset).name,
             _state(fold, running),
             "new" if fold.new else "",
@@ -84,9 +84,9 @@ def list_all(
     ]
     stdout().print(
         table(
-            ("fold", "submission", "data set", "state", "", "priority", "published"),
+            ("fold", "submission", "name", "data set", "state", "", "priority", "published"),
             rows,
-            right=("fold",),
+            right=("fold", "submission"),
         )
     )
     if count > len(folds):
@@ -122,9 +122,9 @@ def show(
         return
     console = stdout()
     console.print(state_text(fold.state), end=" ")
+    called = f" ({fold.submission_name})" if fold.submission_name else ""
     console.print(
-        f"fold {fold_id} of submission {numbered(fold.submission_id, fold.submission_name)} "
-        f"on {fold.dataset}",
+        f"fold {fold_id} of submission {fold.submission_id}{called} on {fold.dataset}",
         markup=False,
     )
     if record is None:

@@ -8,7 +8,6 @@ import typer
 
 from datarun.cli.console import (
     Json,
-    numbered,
     print_json,
     score,
     state_text,
@@ -43,7 +42,8 @@ def new(
     rows = [
         (
             record.submission_fold_id,
-            numbered(record.submission_id, record.submission_name),
+            record.submission_id,
+            record.submission_name,
             DatasetReference.parse(record.dataset).name,
             state_text(record.state),
             score(next(iter(record.valid_scores.values()), None)),
@@ -54,8 +54,8 @@ def new(
     ]
     scorers = [scorers_of([record]) for record in records]
     scores = score_headers(scorers, "valid")
-    headers = ("fold", "submission", "data set", "state", *scores, "failure")
-    stdout().print(table(headers, rows, right=("fold", *scores)))
+    headers = ("fold", "submission", "name", "data set", "state", *scores, "failure")
+    stdout().print(table(headers, rows, right=("fold", "submission", *scores)))
     print_scorers(stdout(), scorers)
 
 
