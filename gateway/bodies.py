@@ -116,6 +116,11 @@ _INDICES = (
 )
 
 
+# Examples belong together: in the order of the description they work on an empty service.
+_FLOWERS = "petal length,species\n" + "1.4,setosa\n4.7,versicolor\n" * 5
+_ID = "Id of the registered data set: the `id` that registering it has answered."
+
+
 class Body(BaseModel):
     """Unknown fields are ignored, as in 2016."""
 
@@ -130,6 +135,12 @@ class Body(BaseModel):
         return ()
 
 
+class ExactBody(Body):
+    """Unknown fields are refused: what such a call clears, a misspelt field would clear too."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
 class RawDataPost(Body):
     """A data set to register: one CSV file, or several with a python file that splits them."""
 
@@ -137,7 +148,7 @@ class RawDataPost(Body):
 
     name: ShortName = Field(
         description="Name of the data set: 1 to 40 of letters, digits, `_` and `-`.",
-        examples=["iris"],
+        examples=["flowers"],
     )
     target_column: Text | None = Field(
         None,
@@ -150,7 +161,7 @@ class RawDataPost(Body):
     )
     files: SomeFileContents = Field(
         description=_FILES,
-        examples=[{"iris.csv": "petal length,species\n1.4,setosa\n4.7,versicolor\n"}],
+        examples=[{"flowers.csv": _FLOWERS}],
     )
 
     @property
@@ -162,7 +173,7 @@ class RawDataPost(Body):
 class SplitPost(Body):
     """A CSV data set to split into training and test rows."""
 
-    raw_data_id: Number = Field(description="Id of the registered data set.", examples=[1])
+    raw_data_id: Number = Field(description=_ID, examples=[1])
     held_out_test: Annotated[float, Field(gt=0, lt=1)] = Field(
         description="The share of the rows that is kept for testing.", examples=[0.2]
     )
@@ -174,7 +185,7 @@ class SplitPost(Body):
 class CustomSplitPost(Body):
     """A data set to split with the python file that came with it."""
 
-    raw_data_id: Number = Field(description="Id of the registered data set.", examples=[1])
+    raw_data_id: Number = Field(description=f"{_ID} It has a python file.", examples=[2])
 
 
 class SubmissionFoldPost(Body):
@@ -182,8 +193,8 @@ class SubmissionFoldPost(Body):
 
     most_strings = MOST_NAMED
 
-    databoard_sf_id: Number = Field(description="Id of the fold.", examples=[11])
-    databoard_s_id: Number = Field(description="Id of the submission.", examples=[1])
+    databoard_sf_id: Number = Field(description="Id of the fold.", examples=[7001])
+    databoard_s_id: Number = Field(description="Id of the submission.", examples=[700])
     raw_data: Number | None = Field(
         None,
         description="Id of the data set; needed with the first fold of a submission.",
@@ -195,10 +206,10 @@ class SubmissionFoldPost(Body):
         examples=[{"classifier.py": "from sklearn.dummy import DummyClassifier as Classifier"}],
     )
     train_is: Indices = Field(
-        description=f"Rows of the training data to train on, {_INDICES}", examples=[[0, 1, 2]]
+        description=f"Rows of the training data to train on, {_INDICES}", examples=[[0, 1, 2, 3, 4]]
     )
     test_is: Indices = Field(
-        description=f"Rows of the training data to validate on, {_INDICES}", examples=[[3, 4]]
+        description=f"Rows of the training data to validate on, {_INDICES}", examples=[[5, 6, 7]]
     )
     priority: Annotated[
         Priority,
@@ -232,16 +243,16 @@ class SubmissionFoldPost(Body):
         return (*(self.files or {}).values(), *indices)
 
 
-class PredictionsListPost(Body):
+class PredictionsListPost(ExactBody):
     """Folds whose predictions are wanted."""
 
     list_submission_fold: FoldIds = Field(
         description="Ids of folds. Those that have not ended, or do not exist, are left out.",
-        examples=[[1, 2, 10]],
+        examples=[[7001]],
     )
 
 
-class PredictionsNewPost(Body):
+class PredictionsNewPost(ExactBody):
     """Which new predictions are wanted."""
 
     raw_data_id: Number | None = Field(
@@ -253,7 +264,7 @@ class AcknowledgePost(Body):
     """Results that have arrived. At least one of the two lists."""
 
     list_submission_fold: FoldIds = Field(
-        default=[], description="Ids of folds that have ended.", examples=[[1, 2, 10]]
+        default=[], description="Ids of folds that have ended.", examples=[[7001]]
     )
     task_ids: TaskIds = Field(
         default=[],

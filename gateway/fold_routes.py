@@ -97,7 +97,9 @@ def post_fold(
 def get_fold(
     user: TheUser,
     service: TheService,
-    databoard_sf_id: Annotated[int, Path(ge=0, le=MAX_ID, description="Id of the fold.")],
+    databoard_sf_id: Annotated[
+        int, Path(ge=0, le=MAX_ID, description="Id of the fold.", examples=[7001])
+    ],
     format: Format = ArrayFormat.BASE64,
 ) -> Response:
     """One fold, with all fields."""

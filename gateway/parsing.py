@@ -6,7 +6,8 @@ import re
 
 from pydantic import ValidationError
 
-from gateway.bodies import BodyModel
+from gateway.bodies import Body, BodyModel
+from gateway.closest import closest
 from gateway.refusals import Unprocessable
 from schemas.wire import first_fault
 
@@ -27,7 +28,15 @@ def parsed(model: type[BodyModel], raw: bytes) -> BodyModel:
     try:
         return model.model_validate_json(raw)
     except ValidationError as error:
-        raise Unprocessable(f"the body cannot be taken: {first_fault(error)}") from error
+        raise Unprocessable(f"the body cannot be taken: {_fault(model, error)}") from error
+
+
+def _fault(model: type[Body], error: ValidationError) -> str:
+    fault = error.errors(include_url=False, include_input=False)[0]
+    if fault["type"] != "extra_forbidden":
+        return first_fault(error)
+    name, known = str(fault["loc"][0]), list(model.model_fields)
+    return f"it has no field {name[:80]!r}{closest(name, known)}, only {', '.join(known)}"
 
 
 def _check_structure(raw: bytes, most_strings: int) -> None:

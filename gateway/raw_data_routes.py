@@ -62,11 +62,16 @@ def post_raw_data(
     A single file becomes `<name>.csv` and keeps an ending such as `.gz`. The python file among
     several becomes `specific.py`; an existing `specific.py` stays what it is. A python file alone
     is one that makes or fetches its data.
+
+    A name is taken once the data set is split, or is being split. Until then, and when every split
+    has failed, the same user may register it again: the new files replace the former ones, under
+    the same id.
     """
-    service.database.read(check_name, post.name)
-    raw_data_id = service.database.write(register, read_registration(post), user)
-    (document,) = service.database.read(_documents, _rows().where(RawData.id == raw_data_id))
-    return JSONResponse(document.model_dump(mode="json"), status_code=201)
+    service.database.read(check_name, post.name, user)
+    registered = service.database.write(register, read_registration(post), user)
+    of_id = _rows().where(RawData.id == registered.raw_data_id)
+    (document,) = service.database.read(_documents, of_id)
+    return JSONResponse(document.model_dump(mode="json"), 201 if registered.is_new else 200)
 
 
 def post_split(
@@ -167,7 +172,12 @@ add_route(
     post_raw_data,
     methods=["POST"],
     status_code=201,
-    responses={201: {"model": RawDataDocument}, **errors(400, 406, 422), 400: _BOTH},
+    responses={
+        200: {"model": RawDataDocument, "description": "Registered again, with other files."},
+        201: {"model": RawDataDocument},
+        **errors(400, 406, 422),
+        400: _BOTH,
+    },
     openapi_extra=described(RawDataPost),
 )
 add_route(

@@ -58,7 +58,7 @@ def post_data(
 ) -> requests.Response:
     """Register a data set; its id is `.json()["id"]`.
 
-    data_name: 1 to 40 of letters, digits, `_` and `-`; a name is taken once and for all.
+    data_name: 1 to 40 of letters, digits, `_` and `-`; taken for good once it is split.
     target_column: the CSV file's column to predict; None when a python file reads the data.
     workflow_elements: the files of a submission, such as `feature_extractor, classifier`.
     data_file: path of the CSV file, or of the first file that the python file reads.

@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, func, insert, select
+from sqlalchemy import Connection, delete, func, insert, select
 
 from storage.gateway_models import RawFile
 
@@ -38,6 +38,11 @@ def write_file(
     for index, (size, data) in enumerate(pieces):
         row = {"raw_data_id": raw_data_id, "name": name, "index": index, "size": size, "data": data}
         connection.execute(insert(RawFile), [row])
+
+
+def delete_files(connection: Connection, raw_data_id: int) -> None:
+    """Delete all files of registered data."""
+    connection.execute(delete(RawFile).where(RawFile.raw_data_id == raw_data_id))
 
 
 def file_sizes(connection: Connection, raw_data_id: int) -> tuple[RawFileSize, ...]:

@@ -202,7 +202,7 @@ def test_interrupted_wait_says_how_to_find_the_submission_and_stop_it(iris: Fold
 
     def states() -> list[str]:
         listed = iris.succeed("folds", "list", "--submission", submission)
-        return [" ".join(line.split()[3:5]) for line in listed.splitlines()[2:]]
+        return [" ".join(line.split()[4:6]) for line in listed.splitlines()[2:]]
 
     # When two of its folds run, on a stack of two slots
     wait_until(lambda: states().count("TODO (running)") == 2, within=60, every=0.5)

@@ -80,6 +80,7 @@ def test_users_of_no_stack_are_refused_and_leave_no_database(tmp_path: Path) -> 
     # Then that is said, and nothing is made
     assert done.returncode == 1
     assert "there is no stack here" in done.stderr
+    assert "start one with `datarun up`" in done.stderr
     assert not folder.home.exists()
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import stat
 from contextlib import suppress
 
@@ -244,26 +243,6 @@ def test_interrupted_while_it_starts_leaves_nothing(folder: Folder) -> None:
     assert command.returncode in (130, -signal.SIGINT), errors
     assert "Traceback" not in errors
     wait_until_nothing_is_left(folder.path, within=5)
-
-
-def test_service_that_cannot_start_makes_up_fail_with_the_end_of_its_log(
-    folder: Folder, vhost: Vhost
-) -> None:
-    # Given a port that somebody else listens on
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        # When a stack is started whose gateway is to have it
-        done = folder.run(
-            "up",
-            "--detach",
-            DATARUN_BROKER=vhost.amqp_url,
-            DATARUN_GATEWAY_PORT=str(taken.getsockname()[1]),
-        )
-
-    # Then the reason is shown, and nothing is left running
-    assert done.returncode == 1
-    assert "the gateway ended with exit status 1" in done.stderr
-    assert "Address already in use" in done.stderr
-    assert processes_of(folder.path) == {}
 
 
 def test_database_that_cannot_be_used_makes_up_fail_with_the_reason(
