@@ -144,7 +144,7 @@ def test_what_is_refused_anyway_is_not_inflated(
     rest: Rest, fields: dict[str, str], status: int, sentence: str
 ) -> None:
     # Given a data set, and files that would be refused once they are inflated
-    rest.register("taken")
+    rest.split(rest.register("taken"))
     files = {"a.csv": packed(IRIS)[:-8]}
 
     # When they are sent with something else that is wrong, then that is said
@@ -160,7 +160,7 @@ def test_file_of_many_pieces_arrives_whole(rest: Rest) -> None:
 
     # When it is sent inside a data set, and as plain text
     raw_data_id = rest.register("one", files={"a.csv": text})
-    plain = "line\n" * (1 << 20)
+    plain = "species\n" + "line\n" * (1 << 20)
     other_id = rest.register("two", files={"a.csv": plain})
 
     # Then it is stored as it was
