@@ -11,9 +11,9 @@ _LONGEST = 100
 
 
 def closest(name: str, known: Iterable[str]) -> str:
-    """`; did you mean 'acknowledge'?`, or nothing."""
+    """` (did you mean 'acknowledge'?)`, or nothing."""
     if len(name) > _LONGEST:
         return ""
     candidates = [other for other in islice(known, _MOST_NAMES) if len(other) <= _LONGEST]
     close = difflib.get_close_matches(name, candidates, n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""
+    return f" (did you mean {close[0]!r}?)" if close else ""

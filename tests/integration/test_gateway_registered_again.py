@@ -101,7 +101,7 @@ def test_name_is_taken_for_other_users(rest: Rest, user: str) -> None:
 @pytest.mark.parametrize(
     ("csv", "target", "sentence"),
     [
-        (IRIS, "speces", "no column 'speces'; did you mean 'species'?"),
+        (IRIS, "speces", "no column 'speces' (did you mean 'species'?); it has"),
         (IRIS, "kind", "it has 'petal length', 'species'"),
         ("\n \nx,y\n1,a\n", "z", "it has 'x', 'y'"),
         ('"a,b",c\r\n1,2\r\n', "a", "it has 'a,b', 'c'"),
