@@ -51,7 +51,6 @@ def up(
     from datarun.up.home import Home, running_above
     from datarun.up.launch import launch
     from datarun.up.notices import Notice, NoticeKind
-    from datarun.up.supervisor import Supervisor
     from schemas.settings import load_settings
 
     settings = with_isolation(
@@ -74,6 +73,9 @@ def up(
     if detach:
         launch(settings, listen, attached=False)
     else:
+        # Imports the database's and the broker's packages, for which --detach has a process.
+        from datarun.up.supervisor import Supervisor
+
         Supervisor(settings, listen).run()
 
 
