@@ -131,6 +131,10 @@ class NodeFolder:
             "RABBITMQ_ENABLED_PLUGINS_FILE": f"{home}/enabled_plugins",
             "RABBITMQ_CONF_ENV_FILE": "/nonexistent",
             "RABBITMQ_PID_FILE": f"{home}/rabbitmq.pid",
+            # RabbitMQ's default binds each scheduler to a core, as if it had the machine to itself:
+            # the busiest ones of two nodes would share a core, and it with a fold.
+            # https://www.erlang.org/doc/apps/erts/erl_cmd.html (+sbt)
+            "RABBITMQ_SCHEDULER_BIND_TYPE": "u",
             # Without it the distribution port listens on every address of the machine.
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1}",
             # Makes the script exec the node instead of waiting for it: one pid for both.

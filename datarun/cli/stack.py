@@ -66,7 +66,6 @@ def up(
     from datarun.up.home import Home, running_above
     from datarun.up.launch import launch
     from datarun.up.notices import Notice, NoticeKind
-    from datarun.up.supervisor import Supervisor
     from schemas.settings import load_settings
 
     settings, level = with_isolation(
@@ -100,6 +99,9 @@ def up(
     if detach:
         launch(settings, listen, attached=False)
     else:
+        # Imports the database's and the broker's packages, for which --detach has a process.
+        from datarun.up.supervisor import Supervisor
+
         Supervisor(settings, listen).run()
 
 

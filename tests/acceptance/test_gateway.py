@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import subprocess
 from pathlib import Path
@@ -266,6 +267,19 @@ def test_commands_of_the_description_run_as_they_stand(
     assert done.returncode == 0, done.stdout + done.stderr
     rest_client.wait_until_ended(9_011)
     assert rest_client.state_of(9_011) == "TESTED", rest_client.get("submissionfold/9011/").text
+
+
+def test_description_needs_nothing_from_the_internet(rest_client: RestClient) -> None:
+    # When the page that describes the interface is read
+    url = rest_client.url
+    page = requests.get(f"{url}docs", timeout=30).text
+
+    # Then all that it names is here
+    named = re.findall(r"(?:src|href)=\"([^\"]+)\"", page)
+    assert named
+    for address in named:
+        assert address.startswith("/"), address
+        assert requests.get(f"{url}{address[1:]}", timeout=30).status_code == 200
 
 
 def _waiting(stack: Stack) -> int:

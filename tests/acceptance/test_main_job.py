@@ -253,7 +253,7 @@ def test_a_high_priority_fold_overtakes_a_thousand_waiting_low_ones(
     stack: Stack, tmp_path: Path
 ) -> None:
     # Given 1,000 folds of priority L that wait, and then one H
-    stack.run("broker", "setup")
+    stack.declare_topology()
     stack.start_collector()
     prepare = stack.start_worker("prepare")
     with stack.client() as client:
