@@ -23,6 +23,9 @@ _HUGE = 2 << 20
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
+with open("/proc/sys/kernel/cap_last_cap", encoding="ascii") as _file:
+    _LAST_CAPABILITY = int(_file.read())
+
 
 class Namespace(IntFlag):
     """What a process can have for itself. https://man7.org/linux/man-pages/man7/namespaces.7.html"""
@@ -76,9 +79,7 @@ def bind(source: str, target: str) -> None:
 
 def drop_capabilities() -> None:
     """Give up every capability, and the way to get one back."""
-    with open("/proc/sys/kernel/cap_last_cap", encoding="ascii") as file:
-        last = int(file.read())
-    for capability in range(last + 1):
+    for capability in range(_LAST_CAPABILITY + 1):
         _prctl(_PR_CAPBSET_DROP, capability)
     header = (ctypes.c_uint32 * 2)(_CAPABILITIES_VERSION_3, 0)
     none = (ctypes.c_uint32 * 6)()

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
-import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -240,33 +238,6 @@ def test_body_that_is_too_large_is_refused_before_it_is_read(
         assert answer.status_code == 413
         assert "gateway_body_bytes" in answer.json()["detail"]
     assert rest_client.get("rawdata/").status_code == 200
-
-
-def test_commands_of_the_description_run_as_they_stand(
-    rest_client: RestClient, tmp_path: Path
-) -> None:
-    # Given the commands that /docs shows, with this gateway's address and login
-    document = requests.get(f"{rest_client.url}openapi.json", timeout=30).json()
-    commands = document["info"]["description"].split("```")[1].removeprefix("sh\n")
-    commands = commands.replace("datarun:password", shlex.quote(":".join(rest_client.auth)))
-    commands = commands.replace("http://127.0.0.1:8000/", rest_client.url)
-    next_id = max([row["id"] for row in rest_client.get("rawdata/").json()], default=0) + 1
-    commands = commands.replace('"raw_data_id": 1', f'"raw_data_id": {next_id}')
-    commands = commands.replace('"raw_data": 1', f'"raw_data": {next_id}')
-    for name, number in (("databoard_sf_id", 11), ("databoard_s_id", 1)):
-        commands = commands.replace(f'"{name}": {number}', f'"{name}": {9_000 + number}')
-
-    # When they are run
-    script = tmp_path / "commands.sh"
-    script.write_text(commands.replace("curl ", "curl --fail-with-body --silent --show-error "))
-    done = subprocess.run(
-        ["bash", "-e", str(script)], capture_output=True, text=True, timeout=60, check=False
-    )
-
-    # Then each is answered, and the fold is tested
-    assert done.returncode == 0, done.stdout + done.stderr
-    rest_client.wait_until_ended(9_011)
-    assert rest_client.state_of(9_011) == "TESTED", rest_client.get("submissionfold/9011/").text
 
 
 def test_description_needs_nothing_from_the_internet(rest_client: RestClient) -> None:

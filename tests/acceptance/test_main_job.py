@@ -9,6 +9,7 @@ import pytest
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.model_selection import KFold, train_test_split
 
+from consumer.sandbox.levels import strongest
 from datarun import Custom, HoldOut
 from schemas.states import FoldState
 from tests.support.stack import Stack
@@ -23,7 +24,7 @@ def test_folds_of_iris_give_what_scikit_learn_gives(
 ) -> None:
     # Given a stack and iris
     stack: Stack = request.getfixturevalue(kind)
-    stack.start_all()
+    stack.start_all(isolation=strongest())
     csv = write_iris(tmp_path)
     with stack.client() as client:
         iris = client.publish_data(
@@ -94,7 +95,7 @@ def test_folds_of_iris_give_what_scikit_learn_gives(
 
 
 def test_a_cross_validation_in_one_call(stack: Stack, tmp_path: Path) -> None:
-    stack.start_all()
+    stack.start_all(isolation=strongest())
     submission = tmp_path / "forest"
     submission.mkdir()
     (submission / "classifier.py").write_text(FOREST)
@@ -161,7 +162,7 @@ class FeatureExtractor:
 
 def test_a_custom_data_set_whose_x_is_a_list_of_series(stack: Stack, tmp_path: Path) -> None:
     # Given time series, with an organiser's own python files
-    stack.start_all()
+    stack.start_all(isolation=strongest())
     random = np.random.default_rng(0)
     rows = ["a,b,c,d,kind"]
     for number in range(60):
@@ -202,7 +203,7 @@ def test_a_custom_data_set_whose_x_is_a_list_of_series(stack: Stack, tmp_path: P
 @pytest.mark.timeout(300)
 def test_a_data_set_of_100_mb_and_predictions_of_20_mb(stack: Stack, tmp_path: Path) -> None:
     # Given a CSV file of 100 MB with ten classes
-    stack.start_all(slots=1)
+    stack.start_all(slots=1, isolation=strongest())
     rows, columns = 530_000, 10
     random = np.random.default_rng(0)
     csv = tmp_path / "big.csv"

@@ -18,7 +18,6 @@ import sqlalchemy as sql
 
 from broker.loopback_ports import free_ports
 from broker.private_node import NodeAddress
-from consumer.sandbox.levels import strongest
 from datarun import Client
 from datarun.up.readiness import declare_shared_topology
 from schemas.errors import DatarunError
@@ -236,7 +235,9 @@ and backend_xid is not null"
             "broker": self.broker_url,
             "database": self.database_url,
             "home": self.folder / "home",
-            "isolation": strongest(),
+            # Tests meet a fold through files, and kill its processes: at level `strict` it has none
+            # of the host's files, and other pids.
+            "isolation": "process",
             "consumer_timeout_raised": "true",
             "heartbeat_seconds": 0.5,
             "worker_lost_after_seconds": 2,
