@@ -67,9 +67,9 @@ def table(folder, name):
 
 
 @pytest.fixture(scope="module")
-def rest_client(shared_stack: Stack) -> RestClient:
+def rest_client(shared_process_stack: Stack) -> RestClient:
     """A gateway of the file's stack."""
-    return shared_stack.start_gateway(gateway_body_bytes=32 << 20)
+    return shared_process_stack.start_gateway(gateway_body_bytes=32 << 20)
 
 
 @pytest.fixture(scope="module")
@@ -159,7 +159,7 @@ def test_custom_data_set_may_import_its_siblings(rest_client: RestClient, tmp_pa
 
 
 def test_data_set_that_is_too_large_for_a_message_is_uploaded_and_split(
-    rest_client: RestClient, shared_stack: Stack
+    rest_client: RestClient, shared_process_stack: Stack
 ) -> None:
     # Given a CSV file of 6 MB
     values = np.random.default_rng(0).random((100_000, 3))
@@ -193,13 +193,13 @@ def test_data_set_that_is_too_large_for_a_message_is_uploaded_and_split(
     assert fold["state"] == "TESTED", fold["log_messages"]
     assert fold["shape"] == {"full_train_predictions": [90_000, 2], "test_predictions": [10_000, 2]}
     wait_until(
-        lambda: not shared_stack.rows("SELECT blob FROM blobs WHERE visibility = 'raw'"),
+        lambda: not shared_process_stack.rows("SELECT blob FROM blobs WHERE visibility = 'raw'"),
         what="the end of the uploads",
     )
 
 
 def test_urgent_fold_overtakes_those_that_wait(
-    rest_client: RestClient, shared_stack: Stack, iris: int, tmp_path: Path
+    rest_client: RestClient, shared_process_stack: Stack, iris: int, tmp_path: Path
 ) -> None:
     # Given two slots that are busy, and folds that wait
     go = tmp_path / "go"
@@ -211,7 +211,9 @@ def test_urgent_fold_overtakes_those_that_wait(
     for fold_id, priority in ((51, "L"), (52, "L"), (53, "low"), (54, "high"), (55, "H")):
         noting = f"open({str(order)!r}, 'a').write('{fold_id} ')\n{DUMMY}"
         _post(rest_client, iris, fold_id, {"classifier.py": noting}, priority=priority)
-    wait_until(lambda: _waiting(shared_stack) == 5, within=30, what="the folds in their queue")
+    wait_until(
+        lambda: _waiting(shared_process_stack) == 5, within=30, what="the folds in their queue"
+    )
 
     # When the slots get free
     go.touch()

@@ -18,11 +18,12 @@ import sqlalchemy as sql
 
 from broker.loopback_ports import free_ports
 from broker.private_node import NodeAddress
+from consumer.sandbox.levels import strongest
 from datarun import Client
 from datarun.up.readiness import declare_shared_topology
 from schemas.errors import DatarunError
 from schemas.settings import Settings
-from schemas.states import TERMINAL, Role
+from schemas.states import TERMINAL, Isolation, Role
 from storage.engine import open_engine, transaction
 from storage.users import UserRole, add_user, find_user
 from tests.support.deadline import wait_until
@@ -288,11 +289,28 @@ def shared_stack(
     rabbitmq: NodeAddress, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Stack]:
     """A running stack with two slots for all tests of a file, which use names of their own."""
+    with _running(rabbitmq, tmp_path_factory, strongest()) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def shared_process_stack(
+    rabbitmq: NodeAddress, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Stack]:
+    """As `shared_stack`, with folds that see the host's files."""
+    with _running(rabbitmq, tmp_path_factory, Isolation.PROCESS) as made:
+        yield made
+
+
+@contextlib.contextmanager
+def _running(
+    rabbitmq: NodeAddress, tmp_path_factory: pytest.TempPathFactory, isolation: Isolation
+) -> Iterator[Stack]:
     folder = tmp_path_factory.mktemp("stack")
     with new_vhost(rabbitmq) as vhost:
         made = Stack(vhost.amqp_url, f"sqlite:///{folder / 'datarun.sqlite'}", folder)
         try:
-            made.start_all()
+            made.start_all(isolation=isolation)
             yield made
         finally:
             made.close()
