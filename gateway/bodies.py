@@ -15,6 +15,7 @@ from pydantic import (
     GetCoreSchemaHandler,
     GetPydanticSchema,
     WithJsonSchema,
+    model_validator,
 )
 from pydantic_core import CoreSchema, core_schema
 
@@ -136,7 +137,7 @@ class Body(BaseModel):
 
 
 class ExactBody(Body):
-    """Unknown fields are refused: what such a call clears, a misspelt field would clear too."""
+    """Unknown fields are refused: a misspelt one would change what such a call clears."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -260,8 +261,14 @@ class PredictionsNewPost(ExactBody):
     )
 
 
-class AcknowledgePost(Body):
+class AcknowledgePost(ExactBody):
     """Results that have arrived. At least one of the two lists."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "anyOf": [{"required": ["list_submission_fold"]}, {"required": ["task_ids"]}]
+        }
+    )
 
     list_submission_fold: FoldIds = Field(
         default=[], description="Ids of folds that have ended.", examples=[[7001]]
@@ -274,6 +281,12 @@ class AcknowledgePost(Body):
         ),
         examples=[[]],
     )
+
+    @model_validator(mode="after")
+    def _names_something(self) -> AcknowledgePost:
+        if not self.model_fields_set:
+            raise MessageError("give list_submission_fold, task_ids, or both")
+        return self
 
 
 BodyModel = TypeVar("BodyModel", bound=Body)
