@@ -130,6 +130,9 @@ class Body(BaseModel):
     most_strings: ClassVar[int] = 1 << 20
     """So many texts and names such a body has at most."""
 
+    most_outside: ClassVar[int] = 1 << 20
+    """So many bytes outside of them: numbers, and what holds all together."""
+
     @property
     def texts(self) -> Iterable[bytes]:
         """What may be base64(zlib(...)), and inflate."""
@@ -193,6 +196,7 @@ class SubmissionFoldPost(Body):
     """A submission on a CV fold, to train and to test."""
 
     most_strings = MOST_NAMED
+    most_outside = 16 << 20
 
     databoard_sf_id: Number = Field(description="Id of the fold.", examples=[7001])
     databoard_s_id: Number = Field(description="Id of the submission.", examples=[700])
@@ -247,6 +251,8 @@ class SubmissionFoldPost(Body):
 class PredictionsListPost(ExactBody):
     """Folds whose predictions are wanted."""
 
+    most_outside = 4 << 20
+
     list_submission_fold: FoldIds = Field(
         description="Ids of folds. Those that have not ended, or do not exist, are left out.",
         examples=[[7001]],
@@ -269,6 +275,8 @@ class AcknowledgePost(ExactBody):
             "anyOf": [{"required": ["list_submission_fold"]}, {"required": ["task_ids"]}]
         }
     )
+
+    most_outside = 4 << 20
 
     list_submission_fold: FoldIds = Field(
         default=[], description="Ids of folds that have ended.", examples=[[7001]]
