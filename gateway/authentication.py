@@ -16,7 +16,7 @@ from starlette.requests import Request
 
 from gateway.database import Database
 from gateway.login_turns import LoginTurns
-from gateway.refusals import Unauthorized
+from gateway.refusals import Unauthorized, WrongLogin
 from storage.users import Account, find_user, matches, nobodys_hash
 
 REMEMBERED = 1_000
@@ -45,16 +45,13 @@ class Authenticator:
         return found, self._is_remembered(self._digest(username, password), found)
 
     def account(self, username: str, password: str) -> Account:
-        """The user. Takes long. Raises Unauthorized, and DatabaseAway."""
+        """The user. Takes long. Raises WrongLogin, and DatabaseAway."""
         found = self._database.read(find_user, username)
         if found is None:
             matches(password, nobodys_hash())
         elif self._is_right(found, password):
             return found
-        raise Unauthorized(
-            "the user's name or password is wrong; on the machine where datarun runs, `datarun "
-            "users` adds users and sets passwords"
-        )
+        raise WrongLogin
 
     def _is_right(self, account: Account, password: str) -> bool:
         digest = self._digest(account.username, password)
@@ -94,7 +91,7 @@ class BasicAuthentication(SecurityBase):
         found, is_known = await run_in_threadpool(authenticator.find, username, password)
         if found is not None and is_known:
             return found
-        async with authenticator.turns.of(found.username if found is not None else None):
+        async with authenticator.turns.of(username, is_user=found is not None):
             return await run_in_threadpool(authenticator.account, username, password)
 
 

@@ -15,6 +15,7 @@ from pydantic import (
     GetCoreSchemaHandler,
     GetPydanticSchema,
     WithJsonSchema,
+    model_validator,
 )
 from pydantic_core import CoreSchema, core_schema
 
@@ -129,6 +130,9 @@ class Body(BaseModel):
     most_strings: ClassVar[int] = 1 << 20
     """So many texts and names such a body has at most."""
 
+    most_outside: ClassVar[int] = 1 << 20
+    """So many bytes outside of them: numbers, and what holds all together."""
+
     @property
     def texts(self) -> Iterable[bytes]:
         """What may be base64(zlib(...)), and inflate."""
@@ -136,7 +140,7 @@ class Body(BaseModel):
 
 
 class ExactBody(Body):
-    """Unknown fields are refused: what such a call clears, a misspelt field would clear too."""
+    """Unknown fields are refused: a misspelt one would change what such a call clears."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -192,6 +196,7 @@ class SubmissionFoldPost(Body):
     """A submission on a CV fold, to train and to test."""
 
     most_strings = MOST_NAMED
+    most_outside = 16 << 20
 
     databoard_sf_id: Number = Field(description="Id of the fold.", examples=[7001])
     databoard_s_id: Number = Field(description="Id of the submission.", examples=[700])
@@ -246,6 +251,8 @@ class SubmissionFoldPost(Body):
 class PredictionsListPost(ExactBody):
     """Folds whose predictions are wanted."""
 
+    most_outside = 4 << 20
+
     list_submission_fold: FoldIds = Field(
         description="Ids of folds. Those that have not ended, or do not exist, are left out.",
         examples=[[7001]],
@@ -260,8 +267,16 @@ class PredictionsNewPost(ExactBody):
     )
 
 
-class AcknowledgePost(Body):
+class AcknowledgePost(ExactBody):
     """Results that have arrived. At least one of the two lists."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "anyOf": [{"required": ["list_submission_fold"]}, {"required": ["task_ids"]}]
+        }
+    )
+
+    most_outside = 4 << 20
 
     list_submission_fold: FoldIds = Field(
         default=[], description="Ids of folds that have ended.", examples=[[7001]]
@@ -274,6 +289,12 @@ class AcknowledgePost(Body):
         ),
         examples=[[]],
     )
+
+    @model_validator(mode="after")
+    def _names_something(self) -> AcknowledgePost:
+        if not self.model_fields_set:
+            raise MessageError("give list_submission_fold, task_ids, or both")
+        return self
 
 
 BodyModel = TypeVar("BodyModel", bound=Body)

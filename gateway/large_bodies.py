@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import IO
+from weakref import WeakValueDictionary
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
@@ -19,8 +20,11 @@ LARGE_BYTES = 256 << 10
 WAIT_SECONDS = 300.0
 """For a place; then the client is told to come again. Half of what post_api waits for an answer."""
 
-SILENT_SECONDS = 60.0
-"""For the next bytes of a large body; then its client counts as gone."""
+PATIENCE_SECONDS = 60.0
+"""For which a body may fall behind LEAST_RATE; then its client counts as gone."""
+
+LEAST_RATE = 64 << 10
+"""Bytes a second that a body brings at least, while there is somebody who takes them."""
 
 _ARRIVING_FOR_EACH = 8
 """So many arrive, on disk, for each one that is worked on."""
@@ -31,7 +35,11 @@ class LargeBodies:
 
     def __init__(self, places: int) -> None:
         """places: bodies that are in memory at a time."""
-        self._arriving = asyncio.Semaphore(places * _ARRIVING_FOR_EACH)
+        arriving = places * _ARRIVING_FOR_EACH
+        self._arriving = asyncio.Semaphore(arriving)
+        self._most_of_one = arriving // 2
+        # Kept by those who use it.
+        self._arriving_of: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
         self._places = asyncio.Semaphore(places)
 
     @asynccontextmanager
@@ -41,9 +49,12 @@ class LargeBodies:
             yield
 
     @asynccontextmanager
-    async def received(self, request: Request) -> AsyncIterator[bytes | IO[bytes]]:
+    async def received(self, request: Request, username: str) -> AsyncIterator[bytes | IO[bytes]]:
         """The body of a request; a large one as a file, so that no slow client has a place in
-        memory while it sends. Raises Busy, and Unprocessable when the body breaks off."""
+        memory while it sends. One user's take half of the room at most.
+
+        Raises Busy, and Unprocessable when the body breaks off or comes too slowly.
+        """
         async with AsyncExitStack() as held:
             content = bytearray()
             spool: IO[bytes] | None = None
@@ -52,6 +63,7 @@ class LargeBodies:
                 if len(content) <= LARGE_BYTES:
                     continue
                 if spool is None:
+                    await held.enter_async_context(_taken(self._room_of(username)))
                     await held.enter_async_context(_taken(self._arriving))
                     file = tempfile.TemporaryFile()  # noqa: SIM115 - `held` closes it
                     spool = held.enter_context(file)
@@ -62,6 +74,9 @@ class LargeBodies:
             else:
                 await _write(spool, content)
                 yield spool
+
+    def _room_of(self, username: str) -> asyncio.Semaphore:
+        return self._arriving_of.setdefault(username, asyncio.Semaphore(self._most_of_one))
 
 
 @asynccontextmanager
@@ -79,18 +94,23 @@ async def _taken(places: asyncio.Semaphore) -> AsyncIterator[None]:
 
 async def _pieces(request: Request) -> AsyncIterator[bytes]:
     stream = request.stream()
+    now = asyncio.get_running_loop().time
+    patience = PATIENCE_SECONDS
     while True:
+        since = now()
         try:
-            async with asyncio.timeout(SILENT_SECONDS):
+            async with asyncio.timeout(patience):
                 piece = await anext(stream, None)
         except TimeoutError:
             raise Unprocessable(
-                f"the body ends before its end: nothing came for {SILENT_SECONDS:.0f} seconds"
+                "the body ends before its end: nothing came any more, or less than "
+                f"{LEAST_RATE >> 10} KiB a second"
             ) from None
         except ClientDisconnect:
             raise Unprocessable("the body ends before its end") from None
         if piece is None:
             return
+        patience = min(PATIENCE_SECONDS, patience - (now() - since) + len(piece) / LEAST_RATE)
         yield piece
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 from pydantic import ValidationError
 
@@ -11,8 +12,9 @@ from gateway.closest import closest
 from gateway.refusals import Unprocessable
 from schemas.wire import first_fault
 
-MOST_OUTSIDE = 16 << 20
-"""Bytes outside of strings: numbers, and what holds them together."""
+MOST_WITHIN = 1_000
+"""Lists and objects in a body: each takes a hundred bytes of memory for three that are sent, also
+in a field that is ignored. What is asked for has four at most."""
 
 # Possessive: each byte is looked at once.
 _WITHIN_STRING = re.compile(rb'(?:[^"\\]++|\\.)*+', re.DOTALL)
@@ -24,7 +26,7 @@ _QUOTE = 0x22
 
 def parsed(model: type[BodyModel], raw: bytes) -> BodyModel:
     """The body, validated. Raises Unprocessable."""
-    _check_structure(raw, model.most_strings)
+    _check_structure(raw, model.most_strings, model.most_outside)
     try:
         return model.model_validate_json(raw)
     except ValidationError as error:
@@ -39,7 +41,7 @@ def _fault(model: type[Body], error: ValidationError) -> str:
     return f"it has no field {name[:80]!r}{closest(name, known)}, only {', '.join(known)}"
 
 
-def _check_structure(raw: bytes, most_strings: int) -> None:
+def _check_structure(raw: bytes, most_strings: int, most_outside: int) -> None:
     """Not when it is parsed: three bytes may become an object of a hundred, or an error of 500.
 
     Raises Unprocessable.
@@ -47,17 +49,31 @@ def _check_structure(raw: bytes, most_strings: int) -> None:
     # A string has two quotes that are not escaped, or one that looks so: "ends in \\".
     if raw.count(b'"') - raw.count(b'\\"') > 2 * most_strings:
         raise Unprocessable(f"the body has more than {most_strings} texts and names")
-    if len(raw) > MOST_OUTSIDE and _outside(raw) > MOST_OUTSIDE:
-        raise Unprocessable(f"the body has more than {MOST_OUTSIDE} bytes outside of texts")
+    # Most bodies have no more of them, whether in a text or not, and are not looked at closer.
+    if len(raw) <= most_outside and _begun(raw, 0, len(raw)) <= MOST_WITHIN:
+        return
+    outside = within = 0
+    for begin, end in _outside(raw):
+        outside += end - begin
+        within += _begun(raw, begin, end)
+    if outside > most_outside:
+        raise Unprocessable(f"the body has more than {most_outside} bytes outside of texts")
+    if within > MOST_WITHIN:
+        raise Unprocessable(f"the body has more than {MOST_WITHIN} lists and objects in it")
 
 
-def _outside(raw: bytes) -> int:
-    """How many bytes are in no string."""
-    outside = at = 0
+def _begun(raw: bytes, begin: int, end: int) -> int:
+    """How many lists and objects begin there."""
+    return raw.count(b"[", begin, end) + raw.count(b"{", begin, end)
+
+
+def _outside(raw: bytes) -> Iterator[tuple[int, int]]:
+    """Where what is in no string begins and ends."""
+    at = 0
     while (begin := raw.find(b'"', at)) >= 0:
-        outside += begin - at
+        yield at, begin
         at = _end_of_string(raw, begin + 1)
-    return outside + len(raw) - at
+    yield at, len(raw)
 
 
 def _end_of_string(raw: bytes, at: int) -> int:

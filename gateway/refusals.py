@@ -1,7 +1,8 @@
 """What a client is refused, and with which status; every answer is JSON with a sentence.
 
 Refusal                 400  what is asked for contradicts what is there
- +-- Unauthorized       401  no user, or a wrong password
+ +-- Unauthorized       401  no user
+ |    +-- WrongLogin    401  a name that is no user's, or a wrong password: which, it does not say
  +-- Forbidden          403  it belongs to another user
  +-- NotFound           404  there is nothing of that id
  +-- NotAcceptable      406  files of which it cannot be said what they are
@@ -55,7 +56,7 @@ class NameTaken(Refusal):
 
 
 class Unauthorized(Refusal):
-    """No user, or a wrong password."""
+    """Nobody has said who asks, or it was not true."""
 
     status = 401
 
@@ -63,6 +64,16 @@ class Unauthorized(Refusal):
     def headers(self) -> dict[str, str]:
         """What makes a browser ask for name and password."""
         return {"WWW-Authenticate": 'Basic realm="datarun", charset="UTF-8"'}
+
+
+class WrongLogin(Unauthorized):
+    """A name that is no user's, or a wrong password."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the user's name or password is wrong; on the machine where datarun runs, `datarun "
+            "users` adds users and sets passwords"
+        )
 
 
 class Forbidden(Refusal):

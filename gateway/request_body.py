@@ -14,6 +14,8 @@ from gateway.bodies import BodyModel
 from gateway.inflating import swells
 from gateway.large_bodies import LargeBodies
 from gateway.parsing import parsed
+from gateway.service import TheUser
+from storage.users import Account
 
 
 def body_of(model: type[BodyModel], *, optional: bool = False) -> Any:
@@ -28,11 +30,12 @@ def body_of(model: type[BodyModel], *, optional: bool = False) -> Any:
 
 def _reader(
     model: type[BodyModel], optional: bool
-) -> Callable[[Request], AsyncIterator[BodyModel]]:
-    async def read(request: Request) -> AsyncIterator[BodyModel]:
+) -> Callable[[Request, Account], AsyncIterator[BodyModel]]:
+    # The user is known before anything of the body is read.
+    async def read(request: Request, user: TheUser) -> AsyncIterator[BodyModel]:
         large: LargeBodies = request.app.state.large_bodies
         async with AsyncExitStack() as held:
-            async with large.received(request) as received:
+            async with large.received(request, user.username) as received:
                 is_large = not isinstance(received, bytes)
                 if is_large:
                     await held.enter_async_context(large.place())

@@ -73,8 +73,7 @@ def check_fold(
     """Whether the fold may be run, or run again. Raises Refusal, Conflict, Forbidden."""
     if current is not None and current.files_digest is not None:
         # First: how another user's fold stands is nobody's business.
-        if not (account.is_admin or current.uploader in {None, account.username}):
-            raise Forbidden(f"the fold {request.fold_id} belongs to another user")
+        _check_owner(f"the fold {request.fold_id}", current.uploader, account)
         if not request.forces_fold:
             raise Refusal(
                 f"the fold {request.fold_id} exists already (state {current.state}); "
@@ -85,12 +84,17 @@ def check_fold(
                 f"the fold {request.fold_id} belongs to submission {current.submission_id}, "
                 f"not to {request.submission_id}"
             )
-    if (
-        submission is not None
-        and not account.is_admin
-        and submission.uploader not in {None, account.username}
-    ):
-        raise Forbidden(f"the submission {request.submission_id} belongs to another user")
+    if submission is not None:
+        _check_owner(f"the submission {request.submission_id}", submission.uploader, account)
+
+
+def _check_owner(what: str, uploader: str | None, account: Account) -> None:
+    if account.is_admin or uploader == account.username:
+        return
+    if uploader is None:
+        # Published by a message that names nobody, as those do that are pasted in by hand.
+        raise Forbidden(f"{what} was published without a user: only an admin may change it")
+    raise Forbidden(f"{what} belongs to another user")
 
 
 def chosen_files(request: FoldRequest, submission: KnownSubmission | None) -> Mapping[str, bytes]:

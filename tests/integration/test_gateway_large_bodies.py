@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import socket
 import zlib
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 
+import httpx2 as httpx
 import pytest
 import requests
 
 from gateway import large_bodies
 from gateway.large_bodies import LARGE_BYTES
-from storage.engine import snapshot
+from storage.engine import open_engine, snapshot, transaction
 from storage.raw_files import file_sizes, read_pieces
+from storage.users import UserRole, add_user
 from tests.support.bare_gateway import high_water
 from tests.support.rest import IRIS, Rest, packed
 from tests.support.stack import RestClient, Stack
@@ -104,6 +108,73 @@ def test_whoever_sends_slowly_keeps_nobody_waiting(bare_stack: Stack) -> None:
     assert client.post("rawdata/", **data_set("iris")).status_code == 201
     for line in lines:
         line.close()
+
+
+def test_one_user_who_sends_slowly_keeps_no_other_user_waiting(bare_stack: Stack) -> None:
+    # Given a user who has begun as many large bodies as may arrive at a time, and does not go on
+    client = bare_stack.start_gateway(gateway_large_bodies=1)
+    lines = [begun(client, 4 * LARGE_BYTES) for _ in range(8)]
+
+    # When another user sends his, then it is taken
+    engine = open_engine(bare_stack.database_url)
+    with transaction(engine) as connection:
+        add_user(connection, "otto", "otto's password", UserRole.USER)
+    engine.dispose()
+    url, auth = f"{client.url}runapp/rawdata/", ("otto", "otto's password")
+    assert requests.post(url, json=data_set("iris"), auth=auth, timeout=30).status_code == 201
+    for line in lines:
+        line.close()
+
+
+def sent(rest: Rest, pieces: AsyncIterator[bytes]) -> httpx.Response:
+    """The answer to a data set that arrives in these pieces."""
+
+    async def send() -> httpx.Response:
+        transport = httpx.ASGITransport(app=rest.app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
+            auth = ("olga", "olga's password")
+            return await client.post("/runapp/rawdata/", auth=auth, content=pieces)
+
+    portal = rest.client.portal
+    assert portal is not None
+    return portal.call(send)
+
+
+def test_body_that_comes_a_byte_now_and_then_is_given_up(
+    rest: Rest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a gateway with little patience
+    monkeypatch.setattr(large_bodies, "PATIENCE_SECONDS", 0.5)
+
+    # When a large body begins as usual, and goes on with one byte every tenth of that
+    async def trickle() -> AsyncIterator[bytes]:
+        yield b" " * (2 * LARGE_BYTES)
+        while True:
+            await asyncio.sleep(0.05)
+            yield b" "
+
+    answer = sent(rest, trickle())
+
+    # Then it is refused, though it never fell silent
+    assert answer.status_code == 422
+    assert "less than 64 KiB a second" in answer.json()["detail"]
+
+
+def test_body_that_takes_longer_than_the_patience_but_keeps_coming_is_taken(
+    rest: Rest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a gateway with little patience
+    monkeypatch.setattr(large_bodies, "PATIENCE_SECONDS", 1.0)
+    body = json.dumps(data_set("iris")).encode()
+
+    # When a large body comes in pieces, for twice as long
+    async def steady() -> AsyncIterator[bytes]:
+        for number in range(10):
+            await asyncio.sleep(0.2)
+            yield body[number * len(body) // 10 : (number + 1) * len(body) // 10]
+
+    # Then it is taken
+    assert sent(rest, steady()).status_code == 201
 
 
 def test_client_that_waits_too_long_is_told_to_come_again(
@@ -211,7 +282,12 @@ def test_client_that_sends_all_before_it_reads_is_told_that_it_is_too_much(
         ("testpredictions/acknowledge/", {"task_ids": ["a"] * 100_001}, "100000 items"),
         ("rawdata/", {"files": dict.fromkeys(map(str, range(10_001)), "")}, "10000 texts"),
         ("rawdata/", {"files": dict.fromkeys(map(str, range(10_001)), 1)}, "10000 texts"),
-        ("rawdata/", {"more": [1] * (9 << 20)}, "outside of texts"),
+        ("rawdata/", {"more": [1] * (1 << 20)}, "outside of texts"),
+        ("rawdata/split/", {"more": [1] * (1 << 20)}, "outside of texts"),
+        ("rawdata/", {"more": [[0]] * 1_000}, "1000 lists and objects"),
+        ("rawdata/split/", {"more": [{}] * 1_000}, "1000 lists and objects"),
+        ("submissionfold/", {"more": [[0]] * 1_000}, "1000 lists and objects"),
+        ("testpredictions/list/", {"list_submission_fold": [[0]] * 1_000}, "1000 lists"),
     ],
 )
 def test_too_many_values_are_refused_with_a_sentence(
@@ -220,6 +296,30 @@ def test_too_many_values_are_refused_with_a_sentence(
     answer = rest.post(path, **{**data_set("iris", IRIS), **fields})
     assert answer.status_code == 422
     assert sentence in answer.json()["detail"]
+
+
+@pytest.mark.parametrize(("path", "size"), [("submissionfold/", 15 << 20), ("rawdata/", 15 << 20)])
+def test_millions_of_lists_in_a_field_that_is_ignored_take_no_memory(
+    bare_stack: Stack, path: str, size: int
+) -> None:
+    # Given a gateway that has answered once
+    client = bare_stack.start_gateway()
+    assert client.get("rawdata/").ok
+    before = high_water(client)
+
+    # When a body comes that is small, but for a field that nobody knows
+    body = b'{"more": [' + b",".join([b"[0]"] * (size // 4)) + b"]}"
+    url = f"{client.url}runapp/{path}"
+    answer = requests.post(url, data=body, auth=client.auth, timeout=60)
+
+    # Then it is refused, in little more memory than its bytes
+    assert answer.status_code == 422
+    assert high_water(client) - before < 4 * size
+
+
+def test_brackets_in_texts_are_as_many_as_one_likes(rest: Rest) -> None:
+    content = "petal length,species\n" + '"[1, {2}]",setosa\n' * 2_000
+    assert rest.post("rawdata/", **data_set("iris", content)).status_code == 201
 
 
 def test_text_that_needs_four_bytes_a_character_takes_no_more_memory(bare_stack: Stack) -> None:

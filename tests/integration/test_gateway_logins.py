@@ -88,30 +88,49 @@ def test_first_login_does_not_wait_behind_wrong_passwords_of_other_names(
         assert len(statuses) - before < GUESSERS // 4
 
 
-def test_logins_of_one_name_are_no_more_than_can_be_checked(
-    rest: Rest, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # Given a gateway in which few logins of one name may wait
-    monkeypatch.setattr(login_turns, "MOST_WAITING", 2)
+def guessed(rest: Rest, names: list[str]) -> set[int]:
+    """The statuses of wrong logins that come at the same moment."""
 
-    def guess(number: int) -> int:
-        auth = ("otto", f"wrong {number}")
-        answer = rest.client.get("/runapp/rawdata/", auth=auth)
+    def guess(name: str) -> int:
+        answer = rest.client.get("/runapp/rawdata/", auth=(name, "wrong"))
         assert answer.json()["detail"]
         assert (answer.headers.get("Retry-After") is not None) == (answer.status_code == 503)
         return answer.status_code
 
-    # When many come at the same moment
-    with ThreadPoolExecutor(12) as pool:
-        waiting: list[Future[int]] = [pool.submit(guess, number) for number in range(12)]
-        statuses = [future.result() for future in waiting]
+    with ThreadPoolExecutor(len(names)) as pool:
+        waiting: list[Future[int]] = [pool.submit(guess, name) for name in names]
+        return {future.result() for future in waiting}
 
-    # Then some are told to come again, the others that they are wrong
-    assert set(statuses) == {401, 503}
+
+@pytest.mark.parametrize("name", ["otto", "nobody"])
+def test_logins_of_one_name_are_no_more_than_can_be_checked(
+    rest: Rest, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    # Given a gateway in which few logins of one name may wait
+    monkeypatch.setattr(login_turns, "MOST_WAITING", 2)
+
+    # When many come at the same moment, then some are told to come again, the others that they are
+    # wrong, whether there is such a user or not
+    assert guessed(rest, [name] * 12) == {401, 503}
 
     # And nothing is left of it
     auth = ("otto", "otto's password")
     assert rest.client.get("/runapp/rawdata/", auth=auth).status_code == 200
+
+
+@pytest.mark.parametrize("most", [1024, 3])
+def test_flood_of_made_up_names_does_not_tell_which_names_exist(
+    rest: Rest, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    # Given a gateway in which few logins may wait
+    monkeypatch.setattr(login_turns, "MOST_WAITING", 2)
+    monkeypatch.setattr(login_turns, "MOST_MADE_UP", most)
+
+    # When more come at the same moment, of made up names and of a user's
+    names = [f"nobody-{number}" for number in range(12)]
+
+    # Then all are answered alike
+    assert guessed(rest, [*names, "otto"]) == {401}
 
 
 def test_many_first_requests_of_one_user_are_all_served(bare_stack: Stack) -> None:

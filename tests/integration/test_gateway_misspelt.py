@@ -52,6 +52,17 @@ def test_misspelt_acknowledge_clears_nothing_and_is_named(
             {"list_submission_fold": [11], "acknowledge": "manual"},
             "list_submission_fold",
         ),
+        (
+            "testpredictions/acknowledge/",
+            {"list_submission_folds": [11]},
+            "did you mean 'list_submission_fold'?",
+        ),
+        (
+            "testpredictions/acknowledge/",
+            {"list_submission_fold": [11], "task_id": ["a"]},
+            "did you mean 'task_ids'?",
+        ),
+        ("testpredictions/acknowledge/", {}, "give list_submission_fold, task_ids, or both"),
     ],
 )
 def test_unknown_field_of_a_call_that_clears_is_refused(
@@ -60,6 +71,15 @@ def test_unknown_field_of_a_call_that_clears_is_refused(
     answer = finished.post(path, **body)
     assert answer.status_code == 422
     assert known in answer.json()["detail"]
+    assert is_new(finished)
+
+
+@pytest.mark.parametrize("body", [{"list_submission_fold": []}, {"task_ids": []}])
+def test_acknowledging_an_empty_list_changes_nothing(
+    finished: Rest, body: dict[str, object]
+) -> None:
+    answer = finished.post("testpredictions/acknowledge/", **body)
+    assert answer.json() == {"acknowledged": 0}
     assert is_new(finished)
 
 

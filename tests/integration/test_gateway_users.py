@@ -10,6 +10,7 @@ from sqlalchemy import Engine
 
 from storage.engine import transaction
 from storage.users import remove_user, set_password
+from tests.support import messages
 from tests.support.rest import CLASSIFIER, Rest, packed
 
 ADDRESSES = [
@@ -128,6 +129,28 @@ def test_submission_belongs_to_whoever_sent_it(rest: Rest) -> None:
     assert rest.get("submissionfold/12/", "olga").json()["files"] == {
         "classifier.py": packed(CLASSIFIER)
     }
+
+
+def test_submission_without_a_user_is_extended_and_forced_by_admins_alone(rest: Rest) -> None:
+    # Given a fold that was published by a message that names no user
+    rest.ready()
+    rest.store.take(messages.fold(11, "run-11", files={"classifier.py": CLASSIFIER}))
+    other = {"classifier.py": CLASSIFIER + "# mine\n"}
+
+    # When a user asks for its files by adding a fold, or replaces them, then it is refused
+    for answer in (
+        rest.fold(12, "otto"),
+        rest.fold(12, "otto", files=other, force="submission"),
+        rest.fold(11, "otto", force="submission_fold"),
+        rest.fold(11, "otto", files=other, force="submission, submission_fold"),
+    ):
+        assert answer.status_code == 403
+        assert "only an admin" in answer.json()["detail"]
+        assert "Classifier" not in answer.text
+
+    # And an admin may do so
+    assert rest.fold(12, "anna").json()["files"] == {"classifier.py": packed(CLASSIFIER)}
+    assert rest.fold(11, "anna", force="submission_fold").status_code == 201
 
 
 def test_folds_are_visible_to_every_user(rest: Rest) -> None:
