@@ -26,7 +26,7 @@ def attack(X, y):
     attempt("labels in objects", lambda: sorted(_in_objects(gc.get_objects()) - own))
     attempt("labels in frames", lambda: sorted(_in_frames() - own))
     attempt("labels in descriptors", lambda: sorted(_in_descriptors() - own))
-    attempt("labels in files", lambda: sorted(_in_files() - own))
+    attempt("labels in files", lambda: sorted(_in_files(own)))
 
 
 def found_in(content):
@@ -74,13 +74,14 @@ def _in_objects(objects):
 
 
 def _in_frames():
+    """In what its callers have in their hands, ours too, and in the parts of that."""
     found = set()
     frame = sys._getframe()
     while frame is not None:
         values = list(frame.f_locals.values())
-        values += [item for value in values for item in vars(value).values() if _is_plain(value)]
-        deeper = [item for value in values for item in vars(value).values() if _is_plain(value)]
-        found |= _in_objects([*values, *deeper])
+        for _ in range(3):
+            found |= _in_objects(values)
+            values = [part for value in values if _is_plain(value) for part in vars(value).values()]
         frame = frame.f_back
     return found
 
@@ -100,7 +101,7 @@ def _in_descriptors():
     return found
 
 
-def _in_files():
+def _in_files(own):
     """In the folders of whatever it has mapped, of other processes, and where data usually is."""
     until = time.monotonic() + SECONDS
     for folder in dict.fromkeys(_folders()):
@@ -108,11 +109,11 @@ def _in_files():
             folders[:] = [name for name in folders if f"{place}/{name}" != os.environ["HOME"]]
             for name in names:
                 if time.monotonic() > until:
-                    return set()
+                    raise TimeoutError("there are too many files")
                 try:
                     path = os.path.join(place, name)
                     if os.path.isfile(path) and os.path.getsize(path) < 1 << 26:
-                        if found := found_in(open(path, "rb").read()):
+                        if found := found_in(open(path, "rb").read()) - own:
                             print("in", path)
                             return found
                 except OSError:
