@@ -98,12 +98,16 @@ class Attack:
     cpu_seconds: float = 0.0
     """What its training uses at least, whatever it claims."""
 
+    memory_kb: float = 0.0
+    """What its training's peak is at least, whatever it does to hide it."""
+
     harmful: bool = False
     """Would do harm to the host where nothing stops it: run at level `strict` only."""
 
 
 _IMPORTS = """\
 import atexit, ctypes, gc, mmap, os, signal, socket, struct, subprocess, sys, threading, time
+import types
 import numpy as np
 
 """

@@ -177,42 +177,45 @@ ATTACKS = (
     ),
     _attack(
         "fakes-its-measurements",
-        "Replaces clocks, system calls and our own functions, and computes.",
-        regressor(
-            """
+        "Replaces clocks, counters and our own functions, and computes.",
+        regressor("""
             import resource
-            until = time.process_time() + 0.6
-            while time.process_time() < until:
-                pass
-            print("computed")
-            """,
-            predict="""
-            import gc, types
-            for module in (time, os, resource_of()):
-                for name in ("monotonic", "time", "perf_counter", "process_time", "times", "getrusage"):
+            clock = time.process_time
+            names = ("monotonic", "time", "perf_counter", "process_time", "times", "getrusage")
+            for module in (time, os, resource):
+                for name in names:
                     if hasattr(module, name):
                         setattr(module, name, lambda *_: 0.0)
-            for function in gc.get_objects():
-                if isinstance(function, types.FunctionType) and "consumer" in function.__module__:
-                    if function.__name__ in ("as_json", "describe", "plain", "aligned"):
-                        function.__code__ = (lambda *_, **__: None).__code__
-            return np.zeros(len(X))
-            """,
-            before="""
-            def resource_of():
-                import resource
-                return resource
-            """,
-        ),
-        fails(
-            FailureKind.BAD_OUTPUT,
-            FailureKind.EXCEPTION,
-            FailureKind.CRASHED,
-            sentence=".*",
-            phase=Phase.VALIDATION,
-        ),
+            frame = sys._getframe().f_back
+            while frame is not None:  # our functions that know of clocks
+                frame.f_globals["time"] = types.SimpleNamespace(monotonic=lambda: 0.0)
+                frame = frame.f_back
+            until = clock() + 0.6
+            while clock() < until:
+                pass
+            print("computed")
+        """),
         cpu_seconds=0.5,
         says="computed",
+    ),
+    _attack(
+        "hides-its-peak",
+        "Takes memory for a moment only, and resets the kernel's record of it.",
+        regressor("""
+            for _ in range(2):
+                taken = mmap.mmap(-1, 64 << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+                for start in range(0, 64 << 20, 4096):
+                    taken[start] = 1
+                taken.close()
+                try:
+                    with open("/proc/self/clear_refs", "w") as file:
+                        file.write("5")
+                except OSError as error:
+                    print("refused:", error)
+            print("hidden")
+        """),
+        memory_kb=60_000,
+        says="hidden",
     ),
     _attack(
         "patches-libraries",
@@ -229,7 +232,12 @@ ATTACKS = (
                             pass
             print("replaced")
         """),
-        fails(FailureKind.EXCEPTION, sentence="SystemExit: 0 in validation", phase=Phase.VALIDATION),
+        fails(
+            FailureKind.EXCEPTION,
+            FailureKind.CRASHED,
+            sentence="SystemExit: 0 in validation|crashed: what reports .* in validation",
+            phase=Phase.VALIDATION,
+        ),
         says="replaced",
     ),
     _attack(
@@ -252,15 +260,15 @@ ATTACKS = (
     ),
     _attack(
         "labels-in-an-exception",
-        "Raises an error with all labels in its text, and a traceback of a megabyte.",
+        "Raises an error with all labels in its text, and a long chain of such errors.",
         regressor("""
             def deeper(level):
                 if level == 0:
-                    raise ValueError(" ".join(map(str, np.tile(y, 10_000))))
+                    raise ValueError(" ".join(map(str, np.tile(y, 1000))))
                 try:
                     deeper(level - 1)
                 except ValueError as error:
-                    raise ValueError(" ".join(map(str, np.tile(y, 10_000)))) from error
+                    raise ValueError(" ".join(map(str, np.tile(y, 1000)))) from error
             deeper(20)
         """),
         fails(FailureKind.EXCEPTION, sentence=r"ValueError: 2718\d+.* in train"),

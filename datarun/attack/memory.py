@@ -38,7 +38,7 @@ ATTACKS = (
     _attack(
         "impossible-array",
         "Asks for an array that no machine can hold.",
-        regressor("np.ones(1 << 60)"),
+        regressor("np.ones(1 << 50)"),
         fails(FailureKind.EXCEPTION, sentence=r".*MemoryError: Unable to allocate .* in train"),
         _LITTLE,
     ),
@@ -61,10 +61,7 @@ ATTACKS = (
         "deep-recursion-in-c",
         "Recurses until the C stack is full.",
         regressor("""
-            sys.setrecursionlimit(1 << 30)
             class Deep:
-                def __repr__(self):
-                    return repr(self) + "."
                 def __getattr__(self, name):
                     return getattr(self, name + ".")
             sys.setrecursionlimit(1 << 30)

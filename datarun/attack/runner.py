@@ -114,6 +114,8 @@ def judge(attack: Attack, ended: Ended) -> list[str]:
         problems.append("it has no predictions")
     if attack.says and not re.search(attack.says, ended.output, re.MULTILINE):
         problems.append(f"it did not say {attack.says!r}, but {ended.output[-200:]!r}")
+    if attack.memory_kb and (ended.memory or 0.0) < attack.memory_kb:
+        problems.append(f"{ended.memory} kB are measured, of at least {attack.memory_kb}")
     if attack.cpu_seconds and (ended.cpu or 0.0) < attack.cpu_seconds:
         problems.append(f"{ended.cpu} s CPU are measured, of at least {attack.cpu_seconds}")
     return problems

@@ -2,7 +2,7 @@
 
 import ctypes
 import os
-import signal
+import resource
 
 from attempts import attempt
 
@@ -27,14 +27,44 @@ def attack(X, y):
             ("process_vm_readv", lambda pid=pid: _reads(pid)),
             ("memory", lambda pid=pid: bool(open(f"/proc/{pid}/mem", "rb"))),
             ("maps", lambda pid=pid: open(f"/proc/{pid}/maps").read(100)),
-            ("files", lambda pid=pid: os.listdir(f"/proc/{pid}/fd")),
+            ("open files", lambda pid=pid: _links(pid)),
             ("root", lambda pid=pid: os.listdir(f"/proc/{pid}/root/")),
             ("a descriptor", lambda pid=pid: _takes_descriptor(pid)),
             ("oom_score_adj", lambda pid=pid: bool(open(f"/proc/{pid}/oom_score_adj", "w"))),
             ("clear_refs", lambda pid=pid: bool(open(f"/proc/{pid}/clear_refs", "w"))),
+            # What is set is what was set: nothing changes where it is allowed.
+            ("priority", lambda pid=pid: _sets_priority(os.PRIO_PROCESS, pid)),
+            ("processors", lambda pid=pid: _sets_processors(pid)),
+            ("limits", lambda pid=pid: _sets_limits(pid)),
+            ("scheduling", lambda pid=pid: _sets_scheduling(pid)),
         ):
             attempt(f"{what} of process {pid}", take)
-    attempt("its parent", lambda: os.getppid() and os.kill(os.getppid(), signal.SIG_DFL) is None)
+    attempt("priority of its user", lambda: _sets_priority(os.PRIO_USER, os.getuid()))
+    attempt("its parent", lambda: os.getppid() and os.kill(os.getppid(), 0) is None)
+
+
+def _links(pid):
+    return [os.readlink(f"/proc/{pid}/fd/{name}") for name in os.listdir(f"/proc/{pid}/fd")]
+
+
+def _sets_priority(which, who):
+    os.setpriority(which, who, os.getpriority(which, who))
+    return True
+
+
+def _sets_processors(pid):
+    os.sched_setaffinity(pid, os.sched_getaffinity(pid))
+    return True
+
+
+def _sets_limits(pid):
+    resource.prlimit(pid, resource.RLIMIT_CPU, resource.prlimit(pid, resource.RLIMIT_CPU))
+    return True
+
+
+def _sets_scheduling(pid):
+    os.sched_setscheduler(pid, os.sched_getscheduler(pid), os.sched_getparam(pid))
+    return True
 
 
 def _checked(result):
