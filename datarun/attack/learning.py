@@ -235,7 +235,7 @@ ATTACKS = (
         fails(
             FailureKind.EXCEPTION,
             FailureKind.CRASHED,
-            sentence="SystemExit: 0 in validation|crashed: what reports .* in validation",
+            sentence="SystemExit: 0 in validation|crashed: the failure could not be told; .*",
             phase=Phase.VALIDATION,
         ),
         says="replaced",
