@@ -164,6 +164,7 @@ ATTACKS = (
     _attack(
         "second-life",
         "Forks in training, and both processes go on as the fold.",
-        regressor("os.fork()"),
+        regressor("print('forked by', os.fork())"),
+        says="forked by",
     ),
 )

@@ -12,7 +12,7 @@ from datarun.attack.honest import Honest
 from datarun.attack.traces import Traces, differences
 from schemas.states import FoldState, Isolation
 
-_SETTLING_SECONDS = 8.0
+SETTLING_SECONDS = 8.0
 """Files of a fold may be removed after its verdict is known."""
 
 _LONGEST_SENTENCE = 1000
@@ -41,9 +41,13 @@ class Report:
 class Runner:
     """Attacks one worker."""
 
-    def __init__(self, ground: Ground) -> None:
-        """Looks at everything as it is before any attack."""
+    def __init__(self, ground: Ground, *, settling_seconds: float = SETTLING_SECONDS) -> None:
+        """Looks at everything as it is before any attack.
+
+        settling_seconds: how long what is left may take to go by itself.
+        """
         self._ground = ground
+        self._settling_seconds = settling_seconds
         self._honest = Honest.before(ground)
         self._before = self._at_rest()
 
@@ -66,7 +70,7 @@ class Runner:
     def _changes(self) -> list[str]:
         """What is left, once nothing more goes by itself."""
         strict = self._ground.isolation is Isolation.STRICT
-        deadline = time.monotonic() + _SETTLING_SECONDS
+        deadline = time.monotonic() + self._settling_seconds
         while True:
             found = differences(self._before, self._ground.traces(), same_keepers=strict)
             if not found or time.monotonic() > deadline:
@@ -76,7 +80,7 @@ class Runner:
     def _at_rest(self) -> Traces:
         """Twice the same: a process that is forked ahead takes a moment."""
         former = self._ground.traces()
-        deadline = time.monotonic() + _SETTLING_SECONDS
+        deadline = time.monotonic() + self._settling_seconds
         while True:
             time.sleep(0.2)
             now = self._ground.traces()

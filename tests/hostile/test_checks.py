@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from datarun.attack.attack import ROOMY, STOLEN, SYSV_KEY, Attack, Family
+from datarun.attack.attack import ROOMY, STOLEN, SYSV_KEY, Attack, Family, regressor
 from datarun.attack.catalogue import ATTACKS, selected
 from datarun.attack.ground import Ended
 from datarun.attack.runner import Runner, judge
@@ -36,6 +36,9 @@ WELL = Ended(
 )
 """How a fold ends that nothing is wrong with."""
 
+SOON = 0.5
+"""What is left here stays: it need not be waited for."""
+
 
 def attack_named(name: str) -> Attack:
     (found,) = selected([name])
@@ -52,7 +55,7 @@ def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ExecutorGround]
 
 @pytest.fixture(scope="module")
 def runner(ground: ExecutorGround) -> Runner:
-    return Runner(ground)
+    return Runner(ground, settling_seconds=SOON)
 
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.name)
@@ -129,11 +132,10 @@ def test_limits_that_are_not_held_are_seen(ground: ExecutorGround) -> None:
         assert judge(attack, ground.run(attack.files, attack.limits.model_copy(update=change))), name
 
 
-def test_files_that_are_left_are_seen(runner: Runner) -> None:
+def test_files_that_are_left_are_seen(ground: ExecutorGround, runner: Runner) -> None:
     report = runner.run(attack_named("leaves-files"))
-    left = [Path(folder) / "datarun-attack-left" for folder in ("/tmp", "/dev/shm", "/var/tmp")]
-    for path in left:
-        path.unlink(missing_ok=True)
+    for folder in ("/tmp", "/dev/shm", "/var/tmp", ground.folds.scratch):
+        Path(folder, "datarun-attack-left").unlink(missing_ok=True)
 
     assert any("files left" in problem for problem in report.problems), report
     assert "the next honest fold found /tmp/datarun-attack-left" in report.problems
@@ -159,11 +161,8 @@ class Leaking:
         return self._ground.neighbour_lives()
 
 
-def test_whatever_is_left_is_seen(
-    ground: ExecutorGround, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("datarun.attack.runner._SETTLING_SECONDS", 0.5)
-    harmless = Attack(Family.EXITS, "harmless", "Does nothing.", dict(attack_named("second-life").files))
+def test_whatever_is_left_is_seen(ground: ExecutorGround, tmp_path: Path) -> None:
+    harmless = Attack(Family.EXITS, "harmless", "Does nothing.", regressor())
     scratch = ground.folds.scratch
     held: list[object] = []
 
@@ -186,7 +185,7 @@ def test_whatever_is_left_is_seen(
         (leaves_a_file, "files left"),
         (lambda: held.append(os.open(tmp_path, os.O_RDONLY)), "more open files"),
     ):
-        report = Runner(Leaking(ground, leave)).run(harmless)
+        report = Runner(Leaking(ground, leave), settling_seconds=SOON).run(harmless)
         assert any(sentence in problem for problem in report.problems), (leave, report)
         for kept in held:
             if isinstance(kept, int):
@@ -235,7 +234,7 @@ def test_a_change_in_the_next_fold_is_seen(
             return replace(WELL, **change) if attacked and all_labels else WELL  # type: ignore[arg-type]
 
     harmless = Attack(Family.EXITS, "harmless", "Does nothing.", {}, limits=ROOMY)
-    runner = Runner(Changing(ground, lambda: None))
+    runner = Runner(Changing(ground, lambda: None), settling_seconds=SOON)
 
     # Then that is seen
     assert [problem for problem in runner.run(harmless).problems if "honest" in problem]

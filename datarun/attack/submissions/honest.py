@@ -27,10 +27,9 @@ class Regressor:
 def traces():
     for folder in WHERE:
         yield from glob.glob(os.path.expanduser(folder) + "/*datarun-attack*")
-    yield from (name for name in sys.modules if "attack" in name)
-    yield from (name for name in os.environ if "attack" in name)
-    yield from (name for name in vars(builtins) if "attack" in name)
-    yield from (name for name in sys.path if "attack" in name or name == "/tmp")
+    for where in (sys.modules, os.environ, vars(builtins)):
+        yield from {"datarun-attack", "datarun_attack"} & set(where)
+    yield from {"/tmp"} & set(sys.path)
     for path in ("/proc/sysvipc/msg", "/proc/sysvipc/sem", "/proc/sysvipc/shm"):
         yield from (line for line in open(path).readlines() if line.split()[0] == "55930")
     if np.geterr()["over"] == "raise":
