@@ -39,6 +39,15 @@ class Workflow(Protocol):
     def predict(self, x: Any) -> npt.NDArray[Any]: ...
 
 
+_CANNOT_SAY = json.dumps(
+    Failure(
+        FailureKind.CRASHED,
+        Culprit.SUBMISSION,
+        "crashed: the failure could not be told; the code has replaced functions of Python's own",
+    ).as_json()
+).encode()
+
+
 class _Ended(Exception):
     """The fold has reported why it cannot go on."""
 
@@ -89,9 +98,9 @@ class _Fold:
         self._tried(lambda: workflow.train(x_train))
         self._send(FrameKind.TRAINED)
         receive_exactly(self._connection, 1)
-        self._send_array(FrameKind.VALIDATED, self._tried(lambda: workflow.predict(x_train)))
+        self._send(FrameKind.VALIDATED, self._tried(lambda: _npy(workflow.predict(x_train))))
         receive_exactly(self._connection, 1)
-        self._send_array(FrameKind.TESTED, self._tried(lambda: workflow.predict(x_test)))
+        self._send(FrameKind.TESTED, self._tried(lambda: _npy(workflow.predict(x_test))))
 
     def _workflow(self) -> Workflow:
         if self._task.custom_file is None:
@@ -103,10 +112,16 @@ class _Fold:
         try:
             return step()
         except BaseException as error:
-            organiser = str(self._organiser) if self._organiser else None
-            failure = describe(error, str(self._submission), organiser)
-            self._send(FrameKind.FAILED, json.dumps(failure.as_json()).encode())
+            self._send(FrameKind.FAILED, self._report(error))
             raise _Ended from error
+
+    def _report(self, error: BaseException) -> bytes:
+        organiser = str(self._organiser) if self._organiser else None
+        try:
+            failure = describe(error, str(self._submission), organiser)
+            return json.dumps(failure.as_json()).encode()
+        except BaseException:  # noqa: BLE001 - user code put its own in the place of what we call
+            return _CANNOT_SAY
 
     def _send(self, kind: FrameKind, payload: bytes = b"") -> None:
         _flush()
@@ -114,13 +129,12 @@ class _Fold:
             os._exit(0)
         self._connection.sendall(HEADER.pack(kind, len(payload)) + payload)
 
-    def _send_array(self, kind: FrameKind, array: npt.NDArray[Any]) -> None:
-        prefix = io.BytesIO()
-        np.lib.format.write_array_header_1_0(
-            prefix, np.lib.format.header_data_from_array_1_0(array)
-        )
-        prefix.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
-        self._send(kind, prefix.getvalue())
+
+def _npy(array: npt.NDArray[Any]) -> bytes:
+    prefix = io.BytesIO()
+    np.lib.format.write_array_header_1_0(prefix, np.lib.format.header_data_from_array_1_0(array))
+    prefix.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+    return prefix.getvalue()
 
 
 def become_fold(

@@ -17,6 +17,7 @@ _SECCOMP_MODE_FILTER = 2
 _CAPABILITIES_VERSION_3 = 0x20080522
 _MS_REC_PRIVATE = 1 << 14 | 1 << 18
 _MS_REMOUNT = 1 << 5
+_MS_BIND = 1 << 12
 
 _MADV_COLLAPSE = 25
 _HUGE = 2 << 20
@@ -41,6 +42,7 @@ class Namespace(IntFlag):
 class MountOption(IntFlag):
     """What a mounted file system does not offer."""
 
+    READ_ONLY = 1 << 0
     NO_SETUID = 1 << 1
     NO_DEVICES = 1 << 2
     NO_EXECUTION = 1 << 3
@@ -64,6 +66,12 @@ def remount(target: str, options: MountOption, data: str) -> None:
     _checked(_libc.mount(None, target.encode(), None, flags, data.encode()), f"remount {target}")
 
 
+def make_read_only(target: str, options: MountOption) -> None:
+    """Let nobody write through this mount any more; other mounts of the same are left alone."""
+    flags = ctypes.c_ulong(options | MountOption.READ_ONLY | _MS_REMOUNT | _MS_BIND)
+    _checked(_libc.mount(None, target.encode(), None, flags, None), f"make {target} read-only")
+
+
 def keep_mounts_private() -> None:
     """From here on, what is mounted in one mount namespace is not seen in another."""
     flags = ctypes.c_ulong(_MS_REC_PRIVATE)
@@ -72,7 +80,7 @@ def keep_mounts_private() -> None:
 
 def bind(source: str, target: str) -> None:
     """Show a folder or file at a second place, with what is mounted below it."""
-    flags = ctypes.c_ulong(1 << 12 | 1 << 14)  # MS_BIND, MS_REC
+    flags = ctypes.c_ulong(_MS_BIND | 1 << 14)  # MS_REC
     done = _libc.mount(source.encode(), target.encode(), None, flags, None)
     _checked(done, f"bind {source}")
 

@@ -97,6 +97,7 @@ _NOT_THERE = (
 
 _NEW_NAMESPACES = (0x20000, 0x2000000, 0x4000000, 0x8000000, 0x10000000, 0x20000000, 0x40000000)
 _TERMINAL_INPUT = (0x5412, 0x541C)  # TIOCSTI, TIOCLINUX
+_REAPER = 1
 _INET6 = 10
 _INET = 2
 _OPTIMIZE = 8
@@ -126,6 +127,8 @@ def compiled_filter() -> bytes:
     for request in _TERMINAL_INPUT:
         low = pyseccomp.Arg(1, pyseccomp.MASKED_EQ, 0xFFFFFFFF, request)
         deny("ioctl", errno.EPERM, low)
+    # Pid 1 is of the same user, and outlives the fold: what limits it harms the next one.
+    deny("prlimit64", errno.EPERM, pyseccomp.Arg(0, pyseccomp.EQ, _REAPER))
     # Netlink, vsock, packet and the like are ways into the kernel, and past a network namespace.
     for family in range(_INET + 1, _INET6):
         deny("socket", errno.EAFNOSUPPORT, pyseccomp.Arg(0, pyseccomp.EQ, family))
