@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import resource
 from enum import IntFlag
 
 _PR_SET_PDEATHSIG = 1
@@ -24,8 +25,17 @@ _HUGE = 2 << 20
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
-with open("/proc/sys/kernel/cap_last_cap", encoding="ascii") as _file:
-    _LAST_CAPABILITY = int(_file.read())
+
+def _last_capability() -> int:
+    try:
+        with open("/proc/sys/kernel/cap_last_cap", encoding="ascii") as file:
+            return int(file.read())
+    except OSError:
+        return 40  # CAP_CHECKPOINT_RESTORE, the last one of Linux 5.9 to 6.x
+
+
+_LAST_CAPABILITY = _last_capability()
+"""Read once: a fold has no time for it."""
 
 
 class Namespace(IntFlag):
@@ -138,6 +148,16 @@ def name_process(name: str) -> None:
 def flush_c_streams() -> None:
     """Write out what C code has buffered for stdout and stderr."""
     _libc.fflush(None)
+
+
+def use_all_descriptors() -> None:
+    """Allow this process as many open files as it may have.
+
+    What others of the same user have sent and nobody has received counts against its limit when it
+    sends descriptors (unix(7), ETOOMANYREFS): a fold must not reach the limit of its slot.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def use_huge_pages() -> None:

@@ -19,9 +19,7 @@ _UNPICKLED = """
 
 
 def _bad(sentence: str) -> Ending:
-    return fails(
-        FailureKind.BAD_OUTPUT, sentence=f"bad_output: {sentence}", phase=Phase.VALIDATION
-    )
+    return fails(FailureKind.BAD_OUTPUT, sentence=f"bad_output: {sentence}", phase=Phase.VALIDATION)
 
 
 def _bad_predictions() -> Iterator[Attack]:
@@ -284,7 +282,9 @@ ATTACKS = (
             return np.zeros(len(X))
             """
         ),
-        fails(FailureKind.EXCEPTION, sentence="RuntimeError: not with me in test", phase=Phase.TEST),
+        fails(
+            FailureKind.EXCEPTION, sentence="RuntimeError: not with me in test", phase=Phase.TEST
+        ),
     ),
     _attack(
         "reports-that-lie",

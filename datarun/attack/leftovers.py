@@ -33,7 +33,9 @@ def _replacements() -> Iterator[Attack]:
     ):
         yield _attack(
             f"folder-becomes-{name}",
-            f"Replaces its working folder by a {name.replace('-', ' ')}.".replace("a nothing", "nothing"),
+            f"Replaces its working folder by a {name.replace('-', ' ')}.".replace(
+                "a nothing", "nothing"
+            ),
             regressor(_REPLACE.format(replace=replace)),
             says="replaced",
             harmful=True,

@@ -129,7 +129,9 @@ def test_limits_that_are_not_held_are_seen(ground: ExecutorGround) -> None:
         ("many-children", {"memory_bytes": 200 << 20}),
     ):
         attack = attack_named(name)
-        assert judge(attack, ground.run(attack.files, attack.limits.model_copy(update=change))), name
+        assert judge(attack, ground.run(attack.files, attack.limits.model_copy(update=change))), (
+            name
+        )
 
 
 def test_files_that_are_left_are_seen(ground: ExecutorGround, runner: Runner) -> None:

@@ -5,9 +5,26 @@ import os
 from attempts import attempt
 
 HARMLESS = set(
-    "PATH LANG TZ LD_LIBRARY_PATH CUDA_VISIBLE_DEVICES OMP_NUM_THREADS OPENBLAS_NUM_THREADS "
-    "MKL_NUM_THREADS LOKY_MAX_CPU_COUNT HOME TMPDIR PWD LC_CTYPE GLIBC_TUNABLES PYTHONPATH "
-    "PYTHONUTF8 PYTHONDONTWRITEBYTECODE PYTHONHASHSEED".split()
+    [
+        "PATH",
+        "LANG",
+        "TZ",
+        "LD_LIBRARY_PATH",
+        "CUDA_VISIBLE_DEVICES",
+        "OMP_NUM_THREADS",
+        "OPENBLAS_NUM_THREADS",
+        "MKL_NUM_THREADS",
+        "LOKY_MAX_CPU_COUNT",
+        "HOME",
+        "TMPDIR",
+        "PWD",
+        "LC_CTYPE",
+        "GLIBC_TUNABLES",
+        "PYTHONPATH",
+        "PYTHONUTF8",
+        "PYTHONDONTWRITEBYTECODE",
+        "PYTHONHASHSEED",
+    ]
 )
 
 
