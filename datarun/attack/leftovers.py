@@ -33,7 +33,9 @@ def _replacements() -> Iterator[Attack]:
     ):
         yield _attack(
             f"folder-becomes-{name}",
-            f"Replaces its working folder by a {name.replace('-', ' ')}.".replace("a nothing", "nothing"),
+            f"Replaces its working folder by a {name.replace('-', ' ')}.".replace(
+                "a nothing", "nothing"
+            ),
             regressor(_REPLACE.format(replace=replace)),
             says="replaced",
             harmful=True,
@@ -64,7 +66,8 @@ ATTACKS = (
             import pathlib
             for module in (np, sklearn, os):
                 folder = pathlib.Path(module.__file__).parent
-                for path in (folder / "datarun-attack.py", folder / "__pycache__/datarun-attack.pyc"):
+                for name in ("datarun-attack.py", "__pycache__/datarun-attack.pyc"):
+                    path = folder / name
                     try:
                         path.write_text("left")
                         print("STOLEN", path)

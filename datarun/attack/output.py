@@ -69,9 +69,7 @@ ATTACKS = (
         _LITTLE,
         harmful=True,
     ),
-    _attack(
-        "fills-tmp", "Fills /tmp.", regressor(_fills("/tmp")), _FULL, _LITTLE, harmful=True
-    ),
+    _attack("fills-tmp", "Fills /tmp.", regressor(_fills("/tmp")), _FULL, _LITTLE, harmful=True),
     _attack(
         "million-inodes",
         "Makes a million empty files.",

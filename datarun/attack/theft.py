@@ -26,7 +26,10 @@ ATTACKS = (
     *(
         _attack(name, what, _thief(name.replace("-", "_")), limits=ROOMY, says=_TRIED)
         for name, what in (
-            ("host-files", "Reads /etc/shadow, homes and devices; writes to the system; asks for root."),
+            (
+                "host-files",
+                "Reads /etc/shadow, homes and devices; writes to the system; asks for root.",
+            ),
             ("environment", "Reads every environment in sight for passwords and addresses."),
             ("network", "Connects to the broker, the internet, metadata services, unix sockets."),
             ("other-processes", "Traces, reads and steers its parent, its siblings and pid 1."),

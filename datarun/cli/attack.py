@@ -71,9 +71,7 @@ def attack(
         raise typer.Exit(1)
 
 
-def _run(
-    attacks: Sequence[Attack], isolation: Any, *, quiet: bool
-) -> tuple[list[Report], str]:
+def _run(attacks: Sequence[Attack], isolation: Any, *, quiet: bool) -> tuple[list[Report], str]:
     from datarun.attack.stack import attacked_stack
     from datarun.cli.isolation import with_isolation
     from datarun.cli.stack import tell_on_stderr
@@ -97,12 +95,11 @@ def _run(
         return _attack_all(ground, attacks, quiet=quiet), settings.isolation
 
 
-def _attack_all(
-    ground: StackGround, attacks: Sequence[Attack], *, quiet: bool
-) -> list[Report]:
+def _attack_all(ground: StackGround, attacks: Sequence[Attack], *, quiet: bool) -> list[Report]:
     """One after the other: a bar in a terminal, a line for each elsewhere."""
-    from datarun.attack.runner import Runner
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    from datarun.attack.runner import Runner
 
     runner = Runner(ground)
     reports = []
@@ -152,9 +149,7 @@ def _print_reports(reports: Sequence[Report]) -> None:
     console.print(table(("family", "attack", "", "how it ended", "time"), rows, right=("time",)))
     for report in reports:
         for problem in report.problems:
-            console.print(
-                Text.assemble((report.attack.name, "bold"), ": ", (problem, "red"))
-            )
+            console.print(Text.assemble((report.attack.name, "bold"), ": ", (problem, "red")))
     ran = [report for report in reports if not report.skipped]
     failed = sum(not report.passed for report in ran)
     skipped = len(reports) - len(ran)

@@ -12,11 +12,26 @@ def attack(X, y):
     for folder in ("/root", "/home", "/var/lib", "/var/log", "/run", "/boot", "/sys", "/mnt"):
         attempt(folder, lambda folder=folder: os.listdir(folder))
     # Its own folder is /box here, and devices that hold nothing are no secret.
-    devices = {"null", "zero", "full", "random", "urandom", "fd", "stdin", "stdout", "stderr", "shm"}
+    devices = {
+        "null",
+        "zero",
+        "full",
+        "random",
+        "urandom",
+        "fd",
+        "stdin",
+        "stdout",
+        "stderr",
+        "shm",
+    }
     attempt("devices", lambda: set(os.listdir("/dev")) - devices)
     attempt("kernel log", lambda: open("/dev/kmsg", "rb").read(1))
     attempt("kernel memory", lambda: open("/proc/kcore", "rb").read(1))
-    for path in ("/proc/sys/kernel/core_pattern", "/proc/sysrq-trigger", "/proc/sys/vm/drop_caches"):
+    for path in (
+        "/proc/sys/kernel/core_pattern",
+        "/proc/sysrq-trigger",
+        "/proc/sys/vm/drop_caches",
+    ):
         attempt(f"{path}, to write", lambda path=path: open(path, "w"))
     for folder in ("/", "/usr/lib", "/etc", "/bin", os.path.dirname(os.__file__)):
         name = os.path.join(folder, "datarun-attack")

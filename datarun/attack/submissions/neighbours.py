@@ -10,7 +10,9 @@ SECRET = b"the neighbour's " + b"idea"
 
 def attack(X, y):
     own = os.environ["HOME"]
-    attempt("folders of other folds", lambda: set(glob.glob(own.rpartition("/")[0] + "/fold*")) - {own})
+    attempt(
+        "folders of other folds", lambda: set(glob.glob(own.rpartition("/")[0] + "/fold*")) - {own}
+    )
     for process in filter(str.isdigit, os.listdir("/proc")):
         if int(process) == os.getpid():
             continue

@@ -1,6 +1,5 @@
 """Connects to whatever it can think of: the broker, the internet, metadata services, sockets."""
 
-import os
 import socket
 
 from attempts import attempt
