@@ -44,6 +44,7 @@ class NodeFolder:
         self.startup_log = self.home / "startup.log"
         self._settings = self.home / "node.json"
         self._password = self.home / "password"
+        self._log_begins: dict[Path, int] = {}
 
     def make(self) -> None:
         """Make the folders that are missing."""
@@ -130,23 +131,35 @@ class NodeFolder:
             "RABBITMQ_ENABLED_PLUGINS_FILE": f"{home}/enabled_plugins",
             "RABBITMQ_CONF_ENV_FILE": "/nonexistent",
             "RABBITMQ_PID_FILE": f"{home}/rabbitmq.pid",
+            # RabbitMQ's default binds each scheduler to a core, as if it had the machine to itself:
+            # the busiest ones of two nodes would share a core, and it with a fold.
+            # https://www.erlang.org/doc/apps/erts/erl_cmd.html (+sbt)
+            "RABBITMQ_SCHEDULER_BIND_TYPE": "u",
             # Without it the distribution port listens on every address of the machine.
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1}",
             # Makes the script exec the node instead of waiting for it: one pid for both.
             "RUNNING_UNDER_SYSTEMD": "true",
         }
 
+    def begin_logs(self) -> None:
+        """The node is about to be started: what its logs say so far is of earlier runs."""
+        self.startup_log.unlink(missing_ok=True)
+        self._log_begins = {log: log.stat().st_size for log in self.log_folder.glob("*.log")}
+
     def log_tail(self, lines: int = 20) -> str:
-        """The end of what the node said last, for an error message."""
+        """The end of what the node said last, since `begin_logs`, for an error message."""
         logs = [self.startup_log, *self.log_folder.glob("*.log")]
         newest = sorted(
-            (log for log in logs if log.exists() and log.stat().st_size > 0),
+            (log for log in logs if log.exists() and log.stat().st_size > self._begin(log)),
             key=lambda log: log.stat().st_mtime,
         )[-2:]
-        return "\n".join(
-            "\n".join([f"--- {log}", *log.read_text(errors="replace").splitlines()[-lines:]])
-            for log in newest
-        )
+        return "\n".join("\n".join([f"--- {log}", *self._said(log)[-lines:]]) for log in newest)
+
+    def _begin(self, log: Path) -> int:
+        return self._log_begins.get(log, 0)
+
+    def _said(self, log: Path) -> list[str]:
+        return log.read_bytes()[self._begin(log) :].decode("utf-8", "replace").splitlines()
 
     def _definitions(self) -> dict[str, object]:
         """One administrator, and so no guest. Definitions are read at each start, not only at the

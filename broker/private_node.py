@@ -197,6 +197,7 @@ class PrivateNode:
             json.dumps([*epmd_command, "-relaxed_command_check"]),
             json.dumps([server]),
         ]
+        self._folder.begin_logs()
         with self._folder.startup_log.open("wb") as log:
             guard = subprocess.Popen(
                 command,

@@ -4,6 +4,8 @@
     python examples/databoard.py rest
     python examples/databoard.py messages
 
+Run it in the folder of that stack, or in one below.
+
 A data challenge has a data set, submissions, and one cross-validation that all submissions share.
 databoard sends the data set once, then every submission on every fold; it collects what they
 predicted, and scores that itself: it has the labels, which datarun shows to no submission.
@@ -27,7 +29,7 @@ import numpy as np
 from sklearn.datasets import load_iris
 from sklearn.model_selection import StratifiedKFold, train_test_split
 
-from datarun import Client, HoldOut, post_api
+from datarun import Client, DatarunError, HoldOut, post_api
 
 SUBMISSIONS = sorted(Path(__file__).with_name("submissions").iterdir())
 DATARUN = [sys.executable, "-m", "datarun"]
@@ -70,8 +72,7 @@ def prepare(folder: Path) -> Challenge:
 
 def over_rest(challenge: Challenge) -> Iterator[Outcome]:
     """The 2016 way: functions of `post_api`, and asking again until everything is there."""
-    status = json.loads(subprocess.check_output([*DATARUN, "status", "--json"]))
-    gateway = [status["gateway"][name] for name in ("url", "username", "password")]
+    gateway = login()
 
     # A name is taken once. When an earlier run of this program took it, the data set is there.
     sent = post_api.post_data(*gateway, "iris_rest", "species", "classifier", challenge.csv)
@@ -104,19 +105,19 @@ def over_rest(challenge: Challenge) -> Iterator[Outcome]:
             missing.add(fold_id)
 
     while missing:
-        # Each fold that has ended is new once: it stays so until this answer has arrived whole.
-        for fold in ok(post_api.get_prediction_new(*gateway, raw_data_id)):
-            if fold["databoard_sf_id"] in missing:
-                missing.remove(fold["databoard_sf_id"])
-                yield Outcome(
-                    fold["databoard_sf_id"],
-                    fold["state"],
-                    fold["log_messages"],
-                    np.array(fold["classes"]),
-                    predictions(fold, "full_train_predictions"),
-                    predictions(fold, "test_predictions"),
-                    fold["train_time"],
-                )
+        # Of its own folds, those that have ended. `get_prediction_new` would take note of other
+        # programs' results as well, and they would no longer be new for those.
+        for fold in ok(post_api.get_prediction_list(*gateway, sorted(missing))):
+            missing.remove(fold["databoard_sf_id"])
+            yield Outcome(
+                fold["databoard_sf_id"],
+                fold["state"],
+                fold["log_messages"],
+                np.array(fold["classes"]),
+                predictions(fold, "full_train_predictions"),
+                predictions(fold, "test_predictions"),
+                fold["train_time"],
+            )
         time.sleep(0.5)
 
 
@@ -177,6 +178,20 @@ def show(challenge: Challenge, outcomes: Iterator[Outcome]) -> None:
             print(line, "-", " - ".join(outcome.log_messages.splitlines()[-2:]))
 
 
+def login() -> list[str]:
+    """URL, user and password of the gateway of the stack that runs here."""
+    done = subprocess.run(
+        [*DATARUN, "status", "--json"], stdout=subprocess.PIPE, text=True, check=False
+    )
+    answer = json.loads(done.stdout or "{}")
+    if done.returncode != 0:
+        sys.exit(answer.get("error", "`datarun status --json` failed"))
+    gateway = answer["gateway"] or {}
+    if not {"url", "username", "password"} <= set(gateway):
+        sys.exit("no user of the gateway is known here: run this where `datarun up` was run")
+    return [gateway["url"], gateway["username"], gateway["password"]]
+
+
 def predictions(fold: dict[str, Any], name: str) -> np.ndarray | None:
     """Predictions as they leave the REST interface: base64(zlib(float64)), with their shape."""
     if fold[name] is None:
@@ -202,4 +217,7 @@ if __name__ == "__main__":
         sys.exit(__doc__)
     with tempfile.TemporaryDirectory() as folder:
         challenge = prepare(Path(folder))
-        show(challenge, WAYS[sys.argv[1]](challenge))
+        try:
+            show(challenge, WAYS[sys.argv[1]](challenge))
+        except DatarunError as error:
+            sys.exit(str(error))

@@ -142,7 +142,9 @@ class _Batch:
         elif split is not None and split.state == DatasetState.FAILED:
             run = self._work.run(run_id)
             assert run is not None
-            fail_unsplit(self._work, run, Verdict.model_validate_json(split.verdict or "{}"))
+            # A data set that has FAILED has the verdict that says why.
+            assert split.verdict is not None
+            fail_unsplit(self._work, run, Verdict.model_validate_json(split.verdict))
         else:
             self._waiting.append(
                 {

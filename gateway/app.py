@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from gateway import fold_routes, prediction_routes, raw_data_routes
 from gateway.authentication import Authenticator
 from gateway.body_limit import BodyLimit
+from gateway.large_bodies import LargeBodies
 from gateway.refusals import ErrorDocument, Refusal
 from gateway.service import MEANINGS, Service, TheService
 from schemas.errors import DatabaseAway, MessageError
@@ -38,16 +39,24 @@ Register a data set, split it, send the folds of each submission, and collect th
 ```sh
 login=datarun:password url=http://127.0.0.1:8000/runapp   # `datarun up` prints both
 
-curl -u "$login" "$url/rawdata/" -d '{"name": "irises", "target_column": "species",
-  "workflow_elements": "classifier", "files": {"irises.csv":
-  "length,species\n1.4,setosa\n4.7,versicolor\n1.3,setosa\n4.5,versicolor\n1.5,setosa\n4.9,versicolor\n"}}'
-curl -u "$login" "$url/rawdata/split/" -d '{"raw_data_id": 1, "held_out_test": 0.3}'
-curl -u "$login" "$url/submissionfold/" -d '{"databoard_sf_id": 11, "databoard_s_id": 1,
-  "raw_data": 1, "train_is": [0, 1, 2], "test_is": [3], "priority": "H",
+curl -u "$login" "$url/rawdata/" -d '{"name": "plants", "target_column": "kind",
+  "workflow_elements": "classifier", "files": {"plants.csv":
+  "length,kind\n1.4,iris\n4.7,rose\n1.3,iris\n4.5,rose\n1.5,iris\n4.9,rose\n"}}'
+id=1   # the "id" in the answer
+curl -u "$login" "$url/rawdata/split/" -d '{"raw_data_id": '$id', "held_out_test": 0.3}'
+curl -u "$login" "$url/submissionfold/" -d '{"databoard_sf_id": 8001, "databoard_s_id": 800,
+  "raw_data": '$id', "train_is": [0, 1, 2], "test_is": [3], "priority": "H",
   "files": {"classifier.py": "from sklearn.dummy import DummyClassifier as Classifier"}}'
 curl -u "$login" "$url/submissionfold-light/"
-curl -u "$login" "$url/testpredictions/new/?format=json" -d '{"raw_data_id": 1}'
+curl -u "$login" "$url/testpredictions/list/?format=json" -d '{"list_submission_fold": [8001]}'
 ```
+
+The last one shows the fold's result once it has ended; a moment earlier, nothing. Ids of folds and
+submissions are yours to choose: one that exists is refused, unless `force` says to run it again.
+
+The examples at each call, below, belong together too: on a service without data sets they work in
+the order in which they stand (but `customsplit/`, which is for a data set with a python file).
+Elsewhere, put the `id` that registering has answered in place of `raw_data_id` and `raw_data`.
 """
 
 
@@ -62,6 +71,7 @@ def make_app(service: Service, settings: Settings) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.service = service
+    app.state.large_bodies = LargeBodies(settings.gateway_large_bodies)
     app.state.authenticator = Authenticator(service.database)
     for module in (raw_data_routes, fold_routes, prediction_routes):
         app.include_router(module.router)

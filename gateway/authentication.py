@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import binascii
 import hashlib
@@ -16,6 +15,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
 from gateway.database import Database
+from gateway.login_turns import LoginTurns
 from gateway.refusals import Unauthorized
 from storage.users import Account, find_user, matches, nobodys_hash
 
@@ -31,24 +31,24 @@ class Authenticator:
         self._key = secrets.token_bytes(32)
         self._right: OrderedDict[bytes, str] = OrderedDict()
         self._lock = threading.Lock()
-        # One at a time: each takes 64 MiB, and guessing must not take all cores.
-        self._hashing = threading.Lock()
-        self.turn = asyncio.Semaphore(1)
-        """Who has it may call `account`: those who wait for it take no thread from others."""
+        self.turns = LoginTurns()
+        """Who has one may call `account`: those who wait take no thread from others."""
 
-    def known(self, username: str, password: str) -> Account | None:
-        """The user, when that is known to be his password. Takes no time. Raises DatabaseAway."""
-        found = self._database.read(find_user, username)
-        if found is None or not self._is_remembered(self._digest(username, password), found):
-            return None
-        return found
+    def find(self, username: str, password: str) -> tuple[Account | None, bool]:
+        """The user of that name, and whether that is known to be his password. Takes no time.
 
-    def account(self, username: str, password: str) -> Account:
-        """The user. Raises Unauthorized, and DatabaseAway."""
+        Raises DatabaseAway.
+        """
         found = self._database.read(find_user, username)
         if found is None:
-            with self._hashing:
-                matches(password, nobodys_hash())
+            return None, False
+        return found, self._is_remembered(self._digest(username, password), found)
+
+    def account(self, username: str, password: str) -> Account:
+        """The user. Takes long. Raises Unauthorized, and DatabaseAway."""
+        found = self._database.read(find_user, username)
+        if found is None:
+            matches(password, nobodys_hash())
         elif self._is_right(found, password):
             return found
         raise Unauthorized(
@@ -58,14 +58,11 @@ class Authenticator:
 
     def _is_right(self, account: Account, password: str) -> bool:
         digest = self._digest(account.username, password)
+        # Of many that came at once with the same password, one has found out meanwhile.
         if self._is_remembered(digest, account):
             return True
-        with self._hashing:
-            # Of many that came at once with the same password, one has found out meanwhile.
-            if self._is_remembered(digest, account):
-                return True
-            if not matches(password, account.password_hash):
-                return False
+        if not matches(password, account.password_hash):
+            return False
         with self._lock:
             self._right[digest] = account.password_hash
             while len(self._right) > REMEMBERED:
@@ -82,7 +79,7 @@ class Authenticator:
 
 
 class BasicAuthentication(SecurityBase):
-    """The dependency of every endpoint: raises Unauthorized, else leaves the account."""
+    """The dependency of every endpoint: raises Unauthorized or Busy, else leaves the account."""
 
     def __init__(self) -> None:
         self.model = HTTPBase(
@@ -94,10 +91,10 @@ class BasicAuthentication(SecurityBase):
         """The user who asks."""
         username, password = _credentials(request.headers.get("Authorization", ""))
         authenticator: Authenticator = request.app.state.authenticator
-        known = await run_in_threadpool(authenticator.known, username, password)
-        if known is not None:
-            return known
-        async with authenticator.turn:
+        found, is_known = await run_in_threadpool(authenticator.find, username, password)
+        if found is not None and is_known:
+            return found
+        async with authenticator.turns.of(found.username if found is not None else None):
             return await run_in_threadpool(authenticator.account, username, password)
 
 

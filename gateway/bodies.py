@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable
-from typing import Annotated, Any, TypeVar
+from collections.abc import Iterable
+from typing import Annotated, Any, ClassVar, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
-from starlette.concurrency import run_in_threadpool
-from starlette.requests import ClientDisconnect, Request
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    GetPydanticSchema,
+    WithJsonSchema,
+)
+from pydantic_core import CoreSchema, core_schema
 
-from gateway.refusals import Unprocessable
 from schemas.datasets import ShortName, workflow_elements
 from schemas.errors import MessageError
 from schemas.files import checked_name
 from schemas.frozen import MAX_ID
 from schemas.messages import MAX_INDEX_BYTES
 from schemas.states import Priority
-from schemas.wire import first_fault
 
 
 def _storable(text: str) -> str:
@@ -41,7 +47,13 @@ def _force(value: str | None) -> str | None:
     return value
 
 
-def _names(files: dict[str, str]) -> dict[str, str]:
+def _text_as_bytes(_source: object, _handler: GetCoreSchemaHandler) -> CoreSchema:
+    return core_schema.custom_error_schema(
+        core_schema.bytes_schema(strict=True), custom_error_type="string_type"
+    )
+
+
+def _names(files: dict[str, bytes]) -> dict[str, bytes]:
     for name in files:
         checked_name(name)
     return files
@@ -52,6 +64,7 @@ def _elements(text: str) -> str:
     return text
 
 
+_PRIORITIES = "^([Ll]|[Hh]|[Ll][Oo][Ww]|[Hh][Ii][Gg][Hh])$"
 _FORCED = " *(submission|submission_fold)? *"
 SUBMISSION = "submission"
 SUBMISSION_FOLD = "submission_fold"
@@ -72,11 +85,26 @@ Number = Annotated[
     BeforeValidator(_number, json_schema_input_type=_NumberJson),
 ]
 Text = Annotated[str, Field(max_length=1000), AfterValidator(_storable)]
-FileContents = Annotated[dict[str, str], AfterValidator(_names)]
-SomeFileContents = Annotated[dict[str, str], Field(min_length=1), AfterValidator(_names)]
+# As UTF-8: a str has up to four bytes for each character, whatever most of them are.
+LongText = Annotated[bytes, GetPydanticSchema(_text_as_bytes), WithJsonSchema({"type": "string"})]
+FileContents = Annotated[dict[str, LongText], AfterValidator(_names)]
+SomeFileContents = Annotated[dict[str, LongText], Field(min_length=1), AfterValidator(_names)]
 _MOST_INDICES = MAX_INDEX_BYTES // 8
-# Strict: a mask of true and false is no list of rows.
-Indices = str | Annotated[list[Annotated[int, Field(strict=True)]], Field(max_length=_MOST_INDICES)]
+# Strict: a mask of true and false is no list of rows. `fail_fast`, here and below: else there is
+# an error in memory for each of millions.
+Indices = (
+    LongText
+    | Annotated[
+        list[Annotated[int, Field(strict=True)]], Field(max_length=_MOST_INDICES, fail_fast=True)
+    ]
+)
+_MOST_IDS = 100_000
+FoldIds = Annotated[list[Number], Field(max_length=_MOST_IDS, fail_fast=True)]
+TaskId = Annotated[str, Field(max_length=255), AfterValidator(_storable)]
+TaskIds = Annotated[list[TaskId], Field(max_length=_MOST_IDS, fail_fast=True)]
+
+MOST_NAMED = 10_000
+"""Texts and names in a body that has files: each is an object in memory, however short it is."""
 
 _FILES = (
     "The files: name -> content, as base64(zlib(bytes)) or as plain text. Names are plain file "
@@ -88,18 +116,39 @@ _INDICES = (
 )
 
 
+# Examples belong together: in the order of the description they work on an empty service.
+_FLOWERS = "petal length,species\n" + "1.4,setosa\n4.7,versicolor\n" * 5
+_ID = "Id of the registered data set: the `id` that registering it has answered."
+
+
 class Body(BaseModel):
     """Unknown fields are ignored, as in 2016."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
+    most_strings: ClassVar[int] = 1 << 20
+    """So many texts and names such a body has at most."""
+
+    @property
+    def texts(self) -> Iterable[bytes]:
+        """What may be base64(zlib(...)), and inflate."""
+        return ()
+
+
+class ExactBody(Body):
+    """Unknown fields are refused: what such a call clears, a misspelt field would clear too."""
+
+    model_config = ConfigDict(extra="forbid")
+
 
 class RawDataPost(Body):
     """A data set to register: one CSV file, or several with a python file that splits them."""
 
+    most_strings = MOST_NAMED
+
     name: ShortName = Field(
         description="Name of the data set: 1 to 40 of letters, digits, `_` and `-`.",
-        examples=["iris"],
+        examples=["flowers"],
     )
     target_column: Text | None = Field(
         None,
@@ -112,14 +161,19 @@ class RawDataPost(Body):
     )
     files: SomeFileContents = Field(
         description=_FILES,
-        examples=[{"iris.csv": "petal length,species\n1.4,setosa\n4.7,versicolor\n"}],
+        examples=[{"flowers.csv": _FLOWERS}],
     )
+
+    @property
+    def texts(self) -> Iterable[bytes]:
+        """The files."""
+        return self.files.values()
 
 
 class SplitPost(Body):
     """A CSV data set to split into training and test rows."""
 
-    raw_data_id: Number = Field(description="Id of the registered data set.", examples=[1])
+    raw_data_id: Number = Field(description=_ID, examples=[1])
     held_out_test: Annotated[float, Field(gt=0, lt=1)] = Field(
         description="The share of the rows that is kept for testing.", examples=[0.2]
     )
@@ -131,14 +185,16 @@ class SplitPost(Body):
 class CustomSplitPost(Body):
     """A data set to split with the python file that came with it."""
 
-    raw_data_id: Number = Field(description="Id of the registered data set.", examples=[1])
+    raw_data_id: Number = Field(description=f"{_ID} It has a python file.", examples=[2])
 
 
 class SubmissionFoldPost(Body):
     """A submission on a CV fold, to train and to test."""
 
-    databoard_sf_id: Number = Field(description="Id of the fold.", examples=[11])
-    databoard_s_id: Number = Field(description="Id of the submission.", examples=[1])
+    most_strings = MOST_NAMED
+
+    databoard_sf_id: Number = Field(description="Id of the fold.", examples=[7001])
+    databoard_s_id: Number = Field(description="Id of the submission.", examples=[700])
     raw_data: Number | None = Field(
         None,
         description="Id of the data set; needed with the first fold of a submission.",
@@ -150,19 +206,20 @@ class SubmissionFoldPost(Body):
         examples=[{"classifier.py": "from sklearn.dummy import DummyClassifier as Classifier"}],
     )
     train_is: Indices = Field(
-        description=f"Rows of the training data to train on, {_INDICES}", examples=[[0, 1, 2]]
+        description=f"Rows of the training data to train on, {_INDICES}", examples=[[0, 1, 2, 3, 4]]
     )
     test_is: Indices = Field(
-        description=f"Rows of the training data to validate on, {_INDICES}", examples=[[3, 4]]
+        description=f"Rows of the training data to validate on, {_INDICES}", examples=[[5, 6, 7]]
     )
     priority: Annotated[
         Priority,
         BeforeValidator(
-            _priority, json_schema_input_type=Annotated[str, Field(pattern="^(L|H|low|high)$")]
+            _priority, json_schema_input_type=Annotated[str, Field(pattern=_PRIORITIES)]
         ),
     ] = Field(
         Priority.L,
-        description="`H` (or `high`) overtakes every `L` (or `low`) that waits.",
+        description="`H` (or `high`) overtakes every `L` (or `low`) that waits; small letters and "
+        "capitals are the same.",
         examples=["L"],
     )
     force: Annotated[
@@ -179,17 +236,23 @@ class SubmissionFoldPost(Body):
         examples=[None, "submission_fold", "submission, submission_fold"],
     )
 
+    @property
+    def texts(self) -> Iterable[bytes]:
+        """The files, and indices that are no lists."""
+        indices = (rows for rows in (self.train_is, self.test_is) if isinstance(rows, bytes))
+        return (*(self.files or {}).values(), *indices)
 
-class PredictionsListPost(Body):
+
+class PredictionsListPost(ExactBody):
     """Folds whose predictions are wanted."""
 
-    list_submission_fold: list[Number] = Field(
+    list_submission_fold: FoldIds = Field(
         description="Ids of folds. Those that have not ended, or do not exist, are left out.",
-        examples=[[1, 2, 10]],
+        examples=[[7001]],
     )
 
 
-class PredictionsNewPost(Body):
+class PredictionsNewPost(ExactBody):
     """Which new predictions are wanted."""
 
     raw_data_id: Number | None = Field(
@@ -200,10 +263,10 @@ class PredictionsNewPost(Body):
 class AcknowledgePost(Body):
     """Results that have arrived. At least one of the two lists."""
 
-    list_submission_fold: list[Number] = Field(
-        default=[], description="Ids of folds that have ended.", examples=[[1, 2, 10]]
+    list_submission_fold: FoldIds = Field(
+        default=[], description="Ids of folds that have ended.", examples=[[7001]]
     )
-    task_ids: list[Annotated[str, Field(max_length=255), AfterValidator(_storable)]] = Field(
+    task_ids: TaskIds = Field(
         default=[],
         description=(
             "`task_id`s of folds that have ended: exactly these runs, so that a fold which was run "
@@ -221,25 +284,6 @@ def forced(value: str | None) -> frozenset[str]:
     return frozenset(word.strip() for word in (value or "").split(",") if word.strip())
 
 
-def body_of(
-    model: type[BodyModel], *, optional: bool = False
-) -> Callable[[Request], Awaitable[BodyModel]]:
-    """A dependency that reads and validates the body. Raises Unprocessable.
-
-    In a thread: a data set's body may have hundreds of megabytes. Whatever content type is said,
-    it is JSON: `curl -d` says another one.
-    """
-
-    async def read(request: Request) -> BodyModel:
-        try:
-            raw = await request.body()
-        except ClientDisconnect:
-            raise Unprocessable("the body ends before its end") from None
-        return await run_in_threadpool(_parsed, model, raw, optional)
-
-    return read
-
-
 def described(model: type[Body], *, optional: bool = False) -> dict[str, Any]:
     """The body in the OpenAPI description, for a route's `openapi_extra`."""
     schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
@@ -250,12 +294,3 @@ def described(model: type[Body], *, optional: bool = False) -> dict[str, Any]:
             "content": {"application/json": {"schema": schema}},
         }
     }
-
-
-def _parsed(model: type[BodyModel], raw: bytes, optional: bool) -> BodyModel:
-    if optional and not raw.strip():
-        raw = b"{}"
-    try:
-        return model.model_validate_json(raw)
-    except ValidationError as error:
-        raise Unprocessable(f"the body cannot be taken: {first_fault(error)}") from error

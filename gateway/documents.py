@@ -36,7 +36,7 @@ class RawDataDocument(Document):
     """A data set."""
 
     id: int = Field(description="What `raw_data` and `raw_data_id` name elsewhere.", examples=[1])
-    name: str = Field(description="Its name.", examples=["iris"])
+    name: str = Field(description="Its name.", examples=["flowers"])
     files_path: None = Field(None, description="Always null: files are in the database.")
     workflow_elements: str = Field(
         description="The files that a submission has.", examples=["classifier"]
@@ -87,8 +87,8 @@ _PREDICTIONS = (
 class PredictionsDocument(Document):
     """A finished fold, with what it predicted."""
 
-    databoard_sf_id: int = Field(description="Id of the fold.", examples=[11])
-    databoard_s: int = Field(description="Id of the submission.", examples=[1])
+    databoard_sf_id: int = Field(description="Id of the fold.", examples=[7001])
+    databoard_s: int = Field(description="Id of the submission.", examples=[700])
     full_train_predictions: str | list[Any] | None = Field(
         description=f"Predictions of all training rows: {_PREDICTIONS}"
     )
@@ -152,8 +152,8 @@ class SubmissionFoldDetail(SubmissionFoldDocument):
 class SubmissionFoldLight(Document):
     """How a fold stands."""
 
-    databoard_sf_id: int = Field(description="Id of the fold.", examples=[11])
-    databoard_s: int = Field(description="Id of the submission.", examples=[1])
+    databoard_sf_id: int = Field(description="Id of the fold.", examples=[7001])
+    databoard_s: int = Field(description="Id of the submission.", examples=[700])
     state: FoldState = Field(description="Its state.")
     new: bool = Field(description="Whether its result has not been delivered yet.")
 
@@ -161,4 +161,4 @@ class SubmissionFoldLight(Document):
 class AcknowledgedDocument(Document):
     """What was acknowledged."""
 
-    acknowledged: int = Field(description="How many results were new until now.", examples=[3])
+    acknowledged: int = Field(description="How many results were new until now.", examples=[1])

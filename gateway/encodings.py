@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import re
 import zlib
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from gateway.inflating import PIECE_BYTES, inflated, is_packed
 from schemas.arrays import Array
 from schemas.errors import ArrayError, FileError, MessageError
 from schemas.messages import MAX_INDEX_BYTES
@@ -19,39 +20,30 @@ INT64 = "<i8"
 FLOAT64 = "<f8"
 
 # Possessive (`++`): none of it is tried again, so a hostile text takes no more than linear time.
-_BASE64 = re.compile(r"[A-Za-z0-9+/\r\n]++={0,2}+\s*+")
-_NUMBERS = re.compile(
-    r"\s*+(?:\[\s*+)?+(-?\d{1,19}+(?:[\s,]++-?\d{1,19}+)*)?[\s,]*+\]?+\s*+", re.ASCII
-)
+_NUMBERS = re.compile(rb"\s*+(?:\[\s*+)?+(?:-?\d{1,19}+(?:[\s,]++-?\d{1,19}+)*)?[\s,]*+\]?+\s*+")
+_NUMBER = re.compile(rb"-?\d+")
 
 
-def decoded_file(name: str, text: str, limit: int) -> bytes:
+def file_pieces(name: str, text: bytes, limit: int) -> Iterator[bytes]:
     """The content of a file: text that is base64(zlib(...)) is unpacked, other text is the content.
 
-    Raises FileError when it is longer than `limit` bytes, when it is damaged, or no Unicode.
+    In pieces of at most PIECE_BYTES. Raises FileError when it is longer than `limit` bytes, as soon
+    as it is, or when it is damaged.
     """
-    packed = _packed(text)
-    if packed is None:
-        try:
-            content = text.encode("utf-8")
-        except UnicodeEncodeError as error:
-            raise FileError(f"files: {name!r} is no valid Unicode: {error}") from error
-        if len(content) > limit:
-            raise _too_long(name, limit)
-        return content
-    inflater = zlib.decompressobj()
+    left = limit
     try:
-        content = inflater.decompress(packed, limit + 1)
-    except zlib.error as error:
-        raise FileError(f"files: {name!r} is base64 of damaged zlib data: {error}") from error
-    if len(content) > limit:
-        raise _too_long(name, limit)
-    if not inflater.eof or inflater.unused_data:
-        raise FileError(f"files: {name!r} is base64 of zlib data without its end, or beyond it")
-    return content
+        for piece in inflated(text) if is_packed(text) else _cut(text):
+            left -= len(piece)
+            if left < 0:
+                raise FileError(
+                    f"files: with {name!r} they have more than the {limit} bytes that are taken"
+                )
+            yield piece
+    except ArrayError as error:
+        raise FileError(f"files: {name!r} is {error}") from error
 
 
-def decoded_indices(field: str, value: str | list[int]) -> Array:
+def decoded_indices(field: str, value: bytes | list[int]) -> Array:
     """Indices from a list, from text such as `[0, 1, 5]`, or from base64(zlib(int64 in C order)).
 
     Raises MessageError that names the field.
@@ -59,18 +51,16 @@ def decoded_indices(field: str, value: str | list[int]) -> Array:
     try:
         if isinstance(value, list):
             return Array.of(np.asarray(value, dtype=INT64))
-        packed = _packed(value)
-        if packed is not None:
-            return Array.of(np.frombuffer(_inflated(packed), dtype=INT64))
-        numbers = _NUMBERS.fullmatch(value)
-        if numbers is not None:
-            found = re.split(r"[\s,]+", numbers.group(1)) if numbers.group(1) else []
-            return Array.of(np.array([int(number) for number in found], dtype=INT64))
+        if is_packed(value):
+            return Array.of(np.frombuffer(_index_bytes(value), dtype=INT64))
+        if _NUMBERS.fullmatch(value):
+            numbers = (int(match[0]) for match in _NUMBER.finditer(value))
+            return Array.of(np.fromiter(numbers, dtype=INT64))
     except (MessageError, OverflowError, ValueError) as error:
         raise MessageError(f"{field}: {error}") from error
     raise MessageError(
-        f"{field}: {value[:40]!r} is neither base64 of the zlib-compressed bytes of an int64 array "
-        "nor a list of row numbers"
+        f"{field}: {value[:40].decode('utf-8', 'replace')!r} is neither base64 of the "
+        "zlib-compressed bytes of an int64 array nor a list of row numbers"
     )
 
 
@@ -103,35 +93,17 @@ def encoded_file(content: bytes) -> str:
     return base64.b64encode(zlib.compress(content)).decode("ascii")
 
 
-def _packed(text: str) -> bytes | None:
-    """What `text` is base64 of, when that begins as zlib data does; else None.
-
-    Method 8, and a check of the first two bytes: RFC 1950, section 2.2.
-    """
-    if len(text) < 8 or not _BASE64.fullmatch(text):
-        return None
-    try:
-        packed = base64.b64decode(text)
-    except binascii.Error:
-        return None
-    begins = len(packed) > 2 and packed[0] & 0x0F == 8 and (packed[0] << 8 | packed[1]) % 31 == 0
-    return packed if begins else None
+def _cut(text: bytes) -> Iterator[bytes]:
+    for start in range(0, len(text), PIECE_BYTES):
+        yield text[start : start + PIECE_BYTES]
 
 
-def _inflated(packed: bytes) -> bytes:
-    inflater = zlib.decompressobj()
-    try:
-        raw = inflater.decompress(packed, MAX_INDEX_BYTES + 1)
-    except zlib.error as error:
-        raise ArrayError(f"base64 of damaged zlib data: {error}") from error
-    if len(raw) > MAX_INDEX_BYTES:
-        raise ArrayError(f"more than {MAX_INDEX_BYTES} bytes of indices")
-    if not inflater.eof or inflater.unused_data:
-        raise ArrayError("base64 of zlib data without its end, or beyond it")
+def _index_bytes(text: bytes) -> bytearray:
+    raw = bytearray()
+    for piece in inflated(text):
+        if len(raw) + len(piece) > MAX_INDEX_BYTES:
+            raise ArrayError(f"more than {MAX_INDEX_BYTES} bytes of indices")
+        raw += piece
     if len(raw) % 8:
         raise ArrayError(f"{len(raw)} bytes are no array of int64, which have 8 each")
     return raw
-
-
-def _too_long(name: str, limit: int) -> FileError:
-    return FileError(f"files: with {name!r} they have more than the {limit} bytes that are taken")

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Any
+from typing import Annotated
 
-from fastapi import APIRouter, Depends, Path, Query, Response
+from fastapi import APIRouter, Path, Query, Response
 from pydantic import BaseModel
 from sqlalchemy import Connection
 
 from gateway.acceptance import Application
-from gateway.bodies import SubmissionFoldPost, body_of, described
+from gateway.bodies import SubmissionFoldPost, described
 from gateway.documents import (
     SubmissionFoldDetail,
     SubmissionFoldDocument,
@@ -28,7 +28,9 @@ from gateway.fold_documents import (
     slices,
 )
 from gateway.fold_selection import Selection, count, light_pages, pages
+from gateway.paging import TOTAL, Limit, Offset, total_header
 from gateway.refusals import Forbidden, NotFound
+from gateway.request_body import body_of
 from gateway.service import Service, TheService, TheUser, add_route, errors
 from gateway.streamed_list import StreamedList
 from gateway.submission import read_fold_request, stored_files
@@ -49,22 +51,16 @@ def list_folds(
     user: TheUser,
     service: TheService,
     format: Format = ArrayFormat.BASE64,
-    limit: Annotated[
-        int | None, Query(ge=1, le=MAX_ID, description="At most so many folds.")
-    ] = None,
-    offset: Annotated[
-        int, Query(ge=0, le=MAX_ID, description="Leave out so many, in the order of their ids.")
-    ] = 0,
+    limit: Limit = None,
+    offset: Offset = 0,
 ) -> StreamedList:
     """List all folds in the order of their ids, with all fields.
 
     With `limit` or `offset` the answer has a header `X-Total-Count`.
     """
     selection = Selection(uploader=service.visible_to(user), limit=limit, offset=offset)
-    headers = None
-    if limit is not None or offset:
-        headers = {"X-Total-Count": str(service.database.read(count, selection))}
-    return StreamedList(_pieces(service, selection, format), headers=headers)
+    total = service.database.read(count, selection) if limit is not None or offset else None
+    return StreamedList(_pieces(service, selection, format), headers=total_header(total))
 
 
 def list_folds_light(user: TheUser, service: TheService) -> StreamedList:
@@ -84,7 +80,7 @@ def list_folds_light(user: TheUser, service: TheService) -> StreamedList:
 def post_fold(
     user: TheUser,
     service: TheService,
-    post: Annotated[SubmissionFoldPost, Depends(body_of(SubmissionFoldPost))],
+    post: Annotated[SubmissionFoldPost, body_of(SubmissionFoldPost)],
 ) -> Response:
     """Submit a fold. The first one of a submission brings its files and its data set; later ones
     inherit them.
@@ -101,7 +97,9 @@ def post_fold(
 def get_fold(
     user: TheUser,
     service: TheService,
-    databoard_sf_id: Annotated[int, Path(ge=0, le=MAX_ID, description="Id of the fold.")],
+    databoard_sf_id: Annotated[
+        int, Path(ge=0, le=MAX_ID, description="Id of the fold.", examples=[7001])
+    ],
     format: Format = ArrayFormat.BASE64,
 ) -> Response:
     """One fold, with all fields."""
@@ -166,17 +164,13 @@ def _text(content: bytes) -> str:
         return encoded_file(content)
 
 
-_ALL: dict[str, Any] = {
-    "X-Total-Count": {"description": "How many folds there are.", "schema": {"type": "integer"}}
-}
-
 add_route(
     router,
     ("submissionfold",),
     list_folds,
     methods=["GET"],
     response_class=Response,
-    responses={200: {"model": list[SubmissionFoldDocument], "headers": _ALL}, **errors(422)},
+    responses={200: {"model": list[SubmissionFoldDocument], "headers": TOTAL}, **errors(422)},
 )
 add_route(
     router,

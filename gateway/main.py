@@ -17,11 +17,12 @@ from sqlalchemy import Engine
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from broker.event_loop import run_service
+from gateway.allocation import return_large_blocks
 from gateway.app import make_app
 from gateway.database import Database
+from gateway.listener import bound
 from gateway.service import Service
 from gateway.streamed_list import UNACKNOWLEDGED
-from schemas.errors import ConfigurationError
 from schemas.settings import Settings
 from storage.database import upgraded
 from storage.engine import database_url, open_engine
@@ -82,10 +83,11 @@ def run_gateway(settings: Settings, *, on_ready: Callable[[], None] | None = Non
 
     Raises ConfigurationError when the port is taken, StorageError when the database cannot be used.
     """
+    return_large_blocks()
     engine = open_engine(database_url(settings), CONNECTIONS)
     port = settings.gateway_port or DEFAULT_PORT
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
-    listener = _listener(settings.gateway_host, port)
+    listener = bound(settings.gateway_host, port)
     service = Service.of(Database(engine), settings)
     server = Server(
         uvicorn.Config(
@@ -132,19 +134,3 @@ async def _serve(
     stopping.cancel()
     await serving
     logger.info("gateway stopped", extra={"action": "gateway_stopped"})
-
-
-def _listener(host: str, port: int) -> socket.socket:
-    """Bound at once, so that whoever asks early waits and is not refused."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-    except OSError as error:
-        listener.close()
-        raise ConfigurationError(
-            f"the gateway cannot listen on {host}:{port}: {error.strerror}; choose another address "
-            "with DATARUN_GATEWAY_HOST or port with DATARUN_GATEWAY_PORT"
-        ) from error
-    return listener

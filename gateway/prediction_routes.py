@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from enum import StrEnum
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query, Response
+from fastapi import APIRouter, Query, Response
 from fastapi.responses import JSONResponse
 from sqlalchemy import ColumnElement, Connection, update
 
@@ -14,13 +14,13 @@ from gateway.bodies import (
     AcknowledgePost,
     PredictionsListPost,
     PredictionsNewPost,
-    body_of,
     described,
 )
 from gateway.documents import AcknowledgedDocument, PredictionsDocument
 from gateway.fold_documents import PREDICTIONS, ArrayFormat, contents, predictions_document, slices
 from gateway.fold_routes import Format
 from gateway.fold_selection import Selection, pages
+from gateway.request_body import body_of
 from gateway.service import Service, TheService, TheUser, add_route, errors
 from gateway.splitting import find_raw_data
 from gateway.streamed_list import StreamedList
@@ -54,7 +54,7 @@ Acknowledge = Annotated[
 def list_predictions(
     user: TheUser,
     service: TheService,
-    post: Annotated[PredictionsListPost, Depends(body_of(PredictionsListPost))],
+    post: Annotated[PredictionsListPost, body_of(PredictionsListPost)],
     format: Format = ArrayFormat.BASE64,
     acknowledge: Acknowledge = Acknowledging.AUTO,
 ) -> StreamedList:
@@ -68,7 +68,7 @@ def list_predictions(
 def new_predictions(
     user: TheUser,
     service: TheService,
-    post: Annotated[PredictionsNewPost, Depends(body_of(PredictionsNewPost, optional=True))],
+    post: Annotated[PredictionsNewPost, body_of(PredictionsNewPost, optional=True)],
     format: Format = ArrayFormat.BASE64,
     acknowledge: Acknowledge = Acknowledging.AUTO,
 ) -> StreamedList:
@@ -83,7 +83,7 @@ def new_predictions(
 def acknowledge_results(
     user: TheUser,
     service: TheService,
-    post: Annotated[AcknowledgePost, Depends(body_of(AcknowledgePost))],
+    post: Annotated[AcknowledgePost, body_of(AcknowledgePost)],
 ) -> JSONResponse:
     """These results have arrived: they are no longer new. Folds that have not ended stay new."""
     count = service.database.write(

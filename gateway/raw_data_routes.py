@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, Select, func, select
 
-from gateway.bodies import CustomSplitPost, RawDataPost, SplitPost, body_of, described
+from gateway.bodies import CustomSplitPost, RawDataPost, SplitPost, described
 from gateway.documents import RawDataDocument, RawDataState, TaskDocument
+from gateway.paging import TOTAL, Limit, Offset, total_header
 from gateway.refusals import ErrorDocument
-from gateway.registration import CUSTOM_FILE, read_registration, register
-from gateway.service import MEANINGS, TheService, TheUser, add_route, errors
+from gateway.registration import CUSTOM_FILE, check_name, read_registration, register
+from gateway.request_body import body_of
+from gateway.service import MEANINGS, Service, TheService, TheUser, add_route, errors
 from gateway.splitting import request_split
+from gateway.streamed_list import StreamedList
 from schemas.datasets import Custom, HoldOut, Manifest
 from storage.gateway_models import RawData
 from storage.models import Dataset, DatasetVersion
 
 router = APIRouter(tags=["data sets"])
+
+PAGE = 200
+"""Data sets read at a time: what their splits printed may be long."""
 
 
 class NameTakenDocument(BaseModel):
@@ -30,35 +37,47 @@ class NameTakenDocument(BaseModel):
     )
 
 
-def list_raw_data(user: TheUser, service: TheService) -> JSONResponse:  # noqa: ARG001
+def list_raw_data(
+    user: TheUser,  # noqa: ARG001
+    service: TheService,
+    limit: Limit = None,
+    offset: Offset = 0,
+) -> StreamedList:
     """List all data sets, in the order in which they were registered.
 
-    Data sets that were published by a message are there, too.
+    Data sets that were published by a message are there, too. With `limit` or `offset` the answer
+    has a header `X-Total-Count`.
     """
-    documents = service.database.read(_documents)
-    return JSONResponse([document.model_dump(mode="json") for document in documents])
+    total = service.database.read(_count) if limit is not None or offset else None
+    return StreamedList(_pages(service, limit, offset), headers=total_header(total))
 
 
 def post_raw_data(
     user: TheUser,
     service: TheService,
-    post: Annotated[RawDataPost, Depends(body_of(RawDataPost))],
+    post: Annotated[RawDataPost, body_of(RawDataPost)],
 ) -> JSONResponse:
     """Register a data set: its files are stored, until a split is asked for.
 
     A single file becomes `<name>.csv` and keeps an ending such as `.gz`. The python file among
     several becomes `specific.py`; an existing `specific.py` stays what it is. A python file alone
     is one that makes or fetches its data.
+
+    A name is taken once the data set is split, or is being split. Until then, and when every split
+    has failed, the same user may register it again: the new files replace the former ones, under
+    the same id.
     """
-    raw_data_id = service.database.write(register, read_registration(post), user)
-    (document,) = service.database.read(_documents, raw_data_id)
-    return JSONResponse(document.model_dump(mode="json"), status_code=201)
+    service.database.read(check_name, post.name, user)
+    registered = service.database.write(register, read_registration(post), user)
+    of_id = _rows().where(RawData.id == registered.raw_data_id)
+    (document,) = service.database.read(_documents, of_id)
+    return JSONResponse(document.model_dump(mode="json"), 201 if registered.is_new else 200)
 
 
 def post_split(
     user: TheUser,
     service: TheService,
-    post: Annotated[SplitPost, Depends(body_of(SplitPost))],
+    post: Annotated[SplitPost, body_of(SplitPost)],
 ) -> JSONResponse:
     """Split a CSV data set into training and test rows: that makes a version of it.
 
@@ -73,7 +92,7 @@ def post_split(
 def post_custom_split(
     user: TheUser,
     service: TheService,
-    post: Annotated[CustomSplitPost, Depends(body_of(CustomSplitPost))],
+    post: Annotated[CustomSplitPost, body_of(CustomSplitPost)],
 ) -> JSONResponse:
     """Split a data set with the python file that came with it."""
     split = Custom(CUSTOM_FILE)
@@ -81,8 +100,26 @@ def post_custom_split(
     return JSONResponse({"task_id": task_id})
 
 
-def _documents(connection: Connection, raw_data_id: int | None = None) -> list[RawDataDocument]:
-    query = (
+def _count(connection: Connection) -> int:
+    return connection.scalar(select(func.count()).select_from(RawData)) or 0
+
+
+def _pages(service: Service, limit: int | None, offset: int) -> Iterator[list[RawDataDocument]]:
+    """Each page is a snapshot of its own: nothing is held for a slow client."""
+    after, left = -1, limit
+    while left is None or left > 0:
+        size = PAGE if left is None else min(PAGE, left)
+        query = _rows().where(RawData.id > after).limit(size).offset(offset)
+        documents = service.database.read(_documents, query)
+        yield documents
+        if len(documents) < size:
+            return
+        after, offset = documents[-1].id, 0
+        left = None if left is None else left - size
+
+
+def _rows() -> Select[*tuple[Any, ...]]:
+    return (
         select(
             RawData.__table__,
             Dataset.state,
@@ -97,8 +134,9 @@ def _documents(connection: Connection, raw_data_id: int | None = None) -> list[R
         )
         .order_by(RawData.id)
     )
-    if raw_data_id is not None:
-        query = query.where(RawData.id == raw_data_id)
+
+
+def _documents(connection: Connection, query: Select[*tuple[Any, ...]]) -> list[RawDataDocument]:
     return [_document(row) for row in connection.execute(query)]
 
 
@@ -125,7 +163,8 @@ add_route(
     ("rawdata", "raw_data"),
     list_raw_data,
     methods=["GET"],
-    responses={200: {"model": list[RawDataDocument]}, **errors()},
+    response_class=Response,
+    responses={200: {"model": list[RawDataDocument], "headers": TOTAL}, **errors(422)},
 )
 add_route(
     router,
@@ -133,7 +172,12 @@ add_route(
     post_raw_data,
     methods=["POST"],
     status_code=201,
-    responses={201: {"model": RawDataDocument}, **errors(400, 406, 422), 400: _BOTH},
+    responses={
+        200: {"model": RawDataDocument, "description": "Registered again, with other files."},
+        201: {"model": RawDataDocument},
+        **errors(400, 406, 422),
+        400: _BOTH,
+    },
     openapi_extra=described(RawDataPost),
 )
 add_route(

@@ -8,6 +8,7 @@ Refusal                 400  what is asked for contradicts what is there
  +-- Conflict           409  something else is there under that id
  +-- TooLarge           413  a body over the limit
  +-- Unprocessable      422  the body is not what is described
+ +-- Busy               503  too much at a time; the one that is nobody's mistake
 """
 
 from __future__ import annotations
@@ -103,3 +104,14 @@ class Unprocessable(Refusal):
     """The body is not what is described."""
 
     status = 422
+
+
+class Busy(Refusal):
+    """Too much at a time: the same request may do well in a moment."""
+
+    status = 503
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """When to come again, in seconds."""
+        return {"Retry-After": "5"}

@@ -12,6 +12,7 @@ from gateway.acceptance import AcceptedFold, Application, accept_folds
 from gateway.authentication import BasicAuthentication
 from gateway.database import Database
 from gateway.group_commit import GroupCommit
+from gateway.parameters import query_names, refuse_unknown
 from gateway.refusals import ErrorDocument
 from schemas.settings import Settings
 from storage.users import Account
@@ -27,7 +28,8 @@ MEANINGS = {
     409: "Something else is there under that id.",
     413: "The body is larger than this gateway takes.",
     422: "The body or a parameter is not what is described.",
-    503: "The database is away; nothing was changed, and trying again helps.",
+    503: "The database is away, or too much is asked at a time; nothing was changed, and trying "
+    "again helps.",
 }
 
 
@@ -64,14 +66,15 @@ def service_of(request: Request) -> Service:
 
 
 TheService = Annotated[Service, Depends(service_of)]
-TheUser = Annotated[Account, Depends(BasicAuthentication())]
+_authenticated = Depends(BasicAuthentication())
+TheUser = Annotated[Account, _authenticated]
 
 
 def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """These errors, and those that every endpoint may answer with, for `responses`."""
     return {
         status: {"description": MEANINGS[status], "model": ErrorDocument}
-        for status in sorted({401, 413, 503, *statuses})
+        for status in sorted({401, 413, 422, 503, *statuses})
     }
 
 
@@ -80,10 +83,18 @@ def add_route(
 ) -> None:
     """Add an endpoint under all its spellings, with and without the trailing slash.
 
-    The first is the one that the OpenAPI description names.
+    The first is the one that the OpenAPI description names. Query parameters that the endpoint does
+    not have are refused, once it is known who asks.
     """
     is_first = True
+    checks = [_authenticated, Depends(refuse_unknown(query_names(endpoint)))]
     for path in paths:
         for spelling in (f"{PREFIX}{path}/", f"{PREFIX}{path}"):
-            router.add_api_route(spelling, endpoint, include_in_schema=is_first, **described)
+            router.add_api_route(
+                spelling,
+                endpoint,
+                include_in_schema=is_first,
+                dependencies=checks,
+                **described,
+            )
             is_first = False

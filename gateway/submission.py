@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from sqlalchemy import Connection, select
 
 from gateway.bodies import SUBMISSION, SUBMISSION_FOLD, SubmissionFoldPost, forced
-from gateway.encodings import decoded_file, decoded_indices
+from gateway.encodings import decoded_indices, file_pieces
 from gateway.refusals import Conflict, Forbidden, Refusal, Unprocessable
 from schemas.arrays import Array
 from schemas.errors import MessageError
@@ -158,10 +158,10 @@ def stored_files(connection: Connection, digest: str) -> dict[str, bytes]:
     return {name: File.model_validate(file).to_bytes() for name, file in files.items()}
 
 
-def _files(given: Mapping[str, str]) -> dict[str, bytes]:
+def _files(given: Mapping[str, bytes]) -> dict[str, bytes]:
     files: dict[str, bytes] = {}
     left = MAX_SUBMISSION_BYTES
     for name, text in given.items():
-        files[name] = decoded_file(name, text, left)
+        files[name] = b"".join(file_pieces(name, text, left))
         left -= len(files[name])
     return files

@@ -15,7 +15,7 @@ from broker.blocking import BlockingLink, QueueDepth
 from producer.arguments import built, fold_ids
 from producer.collector import Collector
 from producer.data_publication import DataPublication, Progress
-from producer.files import FilesArgument, submission_files
+from producer.files import FilesArgument, folder_name, submission_files
 from producer.fold_messages import Dataset, FoldMessages
 from producer.following import Follower
 from producer.report import Report, Submission
@@ -112,6 +112,7 @@ class Client:
         pool: str = "default",
         limits: Limits | Mapping[str, Any] | None = None,
         params: Mapping[str, Any] | None = None,
+        submission_name: str | None = None,
         force: bool = False,
         uploader: str | None = None,
     ) -> str:
@@ -120,6 +121,7 @@ class Client:
         dataset: a `Dataset`, a name (its newest version) or `name@version`.
         files: paths, a folder, or name -> content; at most 8 MiB together.
         train_is, test_is: row numbers of the training data, of shape (n_rows,).
+        submission_name: what people call the submission; tables show it beside the id.
         force: run again a fold that was already run; the new run replaces the former one. Without
         it, a fold that has a run already keeps it: the new run is rejected, and `follow` gives the
         verdict of the former.
@@ -138,6 +140,7 @@ class Client:
             "pool": pool,
             "limits": limits,
             "params": params,
+            "submission_name": submission_name,
             "force": force,
             "uploader": uploader,
         }
@@ -214,6 +217,7 @@ class Client:
         random_state: int = 42,
         pool: str = "default",
         limits: Limits | Mapping[str, Any] | None = None,
+        name: str | None = None,
         timeout: float = HOUR,
         on_result: Callable[[Result], None] | None = None,
     ) -> Report:
@@ -230,6 +234,7 @@ class Client:
             random_state=random_state,
             pool=pool,
             limits=limits,
+            name=name,
         )
         results = []
         for result in self.follow(submission.fold_ids, timeout=timeout):
@@ -249,15 +254,18 @@ class Client:
         random_state: int = 42,
         pool: str = "default",
         limits: Limits | Mapping[str, Any] | None = None,
+        name: str | None = None,
     ) -> Submission:
         """Publish the `cv` folds of a submission's cross-validation, without waiting for them.
 
         The collector allots unused ids and cuts the folds: shuffled with `random_state`, and
-        stratified when the data set has classes. Warns (UserWarning) of a file such as
+        stratified when the data set has classes. `name` is what tables call the submission; that of
+        the folder, or of the only file, unless given. Warns (UserWarning) of a file such as
         `calibrator.py` when the workflow has no such element. Raises RequestError when the data
         set is not ready, and what `publish_fold` raises.
         """
         encoded = submission_files(files)
+        called = name or folder_name(files)
         cut = self._collector.cut_folds(str(dataset), cv, random_state)
         self._folds.warn_of_unused(cut.dataset, encoded, stacklevel=2)
         rows = np.arange(cut.n_train)
@@ -272,6 +280,7 @@ class Client:
                 "priority": priority,
                 "pool": pool,
                 "limits": limits,
+                "submission_name": called,
             }
             for fold in cut.folds
         )

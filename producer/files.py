@@ -11,6 +11,7 @@ from typing import BinaryIO
 
 from schemas.errors import FileError, MissingFileError
 from schemas.files import MAX_SUBMISSION_BYTES, File, checked_name
+from schemas.frozen import MAX_NAME
 
 PathLike = str | os.PathLike[str]
 FilesArgument = PathLike | Iterable[PathLike] | Mapping[str, str | bytes | File]
@@ -80,6 +81,13 @@ def submission_files(files: FilesArgument) -> dict[str, File]:
             f"are taken. The largest is {largest.name!r} with {largest.size} bytes"
         )
     return {file.name: File.of(file.read()) for file in named}
+
+
+def folder_name(files: FilesArgument) -> str | None:
+    """What the submission in one folder, or in one file, is called: as that is."""
+    if not isinstance(files, str | os.PathLike):
+        return None
+    return Path(files).resolve().name[:MAX_NAME] or None
 
 
 def _from_content(name: str, content: str | bytes | File) -> NamedFile:

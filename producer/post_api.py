@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import base64
 import operator
+import os
 import zlib
 from collections.abc import Iterable
 from typing import Any, SupportsIndex
@@ -53,21 +54,21 @@ def post_data(
     target_column: str | None,
     workflow_elements: str,
     data_file: PathLike,
-    extra_files: Iterable[PathLike] | None = None,
+    extra_files: PathLike | Iterable[PathLike] | None = None,
 ) -> requests.Response:
     """Register a data set; its id is `.json()["id"]`.
 
-    data_name: 1 to 40 of letters, digits, `_` and `-`; a name is taken once and for all.
+    data_name: 1 to 40 of letters, digits, `_` and `-`; taken for good once it is split.
     target_column: the CSV file's column to predict; None when a python file reads the data.
     workflow_elements: the files of a submission, such as `feature_extractor, classifier`.
     data_file: path of the CSV file, or of the first file that the python file reads.
-    extra_files: paths of other files; the one that ends in `.py` splits and reads the data.
+    extra_files: paths of other files, or one; what ends in `.py` splits and reads the data.
     """
     body = {
         "name": data_name,
         "target_column": target_column,
         "workflow_elements": workflow_elements,
-        "files": _encoded_files([data_file, *(extra_files or ())]),
+        "files": _encoded_files([data_file, *_paths(extra_files)]),
     }
     return _post(host_url, "rawdata/", username, password, body)
 
@@ -111,7 +112,7 @@ def post_submission_fold(
     test_is: npt.ArrayLike,
     priority: str = "L",
     raw_data_id: Id | None = None,
-    list_submission_files: Iterable[PathLike] | None = None,
+    list_submission_files: PathLike | Iterable[PathLike] | None = None,
     force: str | None = None,
 ) -> requests.Response:
     """Post a submission on a CV fold; the id of its run is `.json()["task_id"]`.
@@ -147,7 +148,12 @@ def get_prediction_list(
 
     They are no longer new once the answer has arrived whole.
     """
-    fold_ids = [_integer("list_submission_fold_id", fold_id) for fold_id in list_submission_fold_id]
+    name = "list_submission_fold_id"
+    # The digits of "12" would be the folds 1 and 2.
+    ids: object = list_submission_fold_id
+    if isinstance(ids, str | bytes) or not isinstance(ids, Iterable):
+        raise MessageError(f"{name}: give a list of ids, not {ids!r}")
+    fold_ids = [_integer(name, fold_id) for fold_id in list_submission_fold_id]
     body = {"list_submission_fold": fold_ids}
     return _post(host_url, "testpredictions/list/", username, password, body)
 
@@ -215,7 +221,14 @@ def _integer(name: str, value: Id) -> int:
         raise MessageError(f"{name}: {value!r} is not an integer") from None
 
 
-def _encoded_files(files: Iterable[PathLike]) -> dict[str, str]:
+def _paths(files: PathLike | Iterable[PathLike] | None) -> list[PathLike]:
+    """A single path is a list of one: the letters of its name are no files."""
+    if files is None:
+        return []
+    return [files] if isinstance(files, str | os.PathLike) else list(files)
+
+
+def _encoded_files(files: PathLike | Iterable[PathLike]) -> dict[str, str]:
     """name -> base64(zlib(content)), as the documents say."""
     return {file.name: _encoded(file.read()) for file in named_files(files)}
 

@@ -25,6 +25,21 @@ Text = Annotated[
 """Free text for people, made storable: a submission that prints what no database takes must not
 make its own verdict unstorable."""
 
+
+def _printable(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in value)
+
+
+MAX_NAME = 100
+"""Characters of a submission's name."""
+
+SubmissionName = Annotated[
+    str, BeforeValidator(_printable), Field(min_length=1, max_length=MAX_NAME)
+]
+"""What people call a submission; shown in terminals, so nothing in it moves a cursor."""
+
 BlobId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,100}$")]
 """The id of a blob: a part of a queue's name, and of a path where blobs are kept as files."""
 

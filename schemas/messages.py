@@ -22,7 +22,7 @@ from schemas.datasets import (
 )
 from schemas.errors import ArrayError, MessageError
 from schemas.files import Files
-from schemas.frozen import MAX_ID, BlobId, Frozen, Id, Message
+from schemas.frozen import MAX_ID, BlobId, Frozen, Id, Message, SubmissionName
 from schemas.states import Priority, Visibility
 
 MAX_INDEX_BYTES = 128 << 20
@@ -169,6 +169,9 @@ class FoldMessage(Message):
     limits: Limits = Limits()
     params: Annotated[dict[str, Any], AfterValidator(_plain_json)] = {}
     """Free-form JSON that is stored with the fold and not interpreted."""
+
+    submission_name: SubmissionName | None = None
+    """What people call the submission; None leaves the name that it has."""
 
     force: bool = False
     """Run again a fold that was already run; the new run replaces the former one."""

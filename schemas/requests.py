@@ -43,6 +43,9 @@ class FoldRecord(FoldResult):
 
     new: bool
     log_messages: str
+    submission_name: str | None = None
+    """Where its publisher has given one."""
+
     classes: AnyArray | None = None
     full_train_predictions: AnyArray | None = None
     """May come as `parts`: fetch each with a PartRequest."""
@@ -166,6 +169,9 @@ class FoldSummary(Frozen):
 
     submission_fold_id: Id
     submission_id: Id
+    submission_name: str | None = None
+    """Where its publisher has given one."""
+
     dataset: str
     state: FoldState
     new: bool

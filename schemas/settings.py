@@ -120,7 +120,12 @@ class Settings(BaseSettings):
     """None: with `datarun up` a free port, the same each time; else 8000."""
 
     gateway_body_bytes: Annotated[int, Field(gt=0)] = 256 << 20
-    """Largest body of a request; a larger one is answered with 413, unread."""
+    """Largest body of a request, which is that of a data set; a larger one is answered with 413,
+    unread. Bodies of other calls are smaller."""
+
+    gateway_large_bodies: Annotated[int, Field(ge=1)] = 2
+    """Bodies of more than 256 KiB, or that inflate to more than 4 MiB, in memory at a time; others
+    wait. Each may take twice `gateway_body_bytes`."""
 
     private_submissions: bool = False
     """Users see the folds and predictions of their own submissions only; admins see all."""

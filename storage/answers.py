@@ -32,6 +32,7 @@ from storage.labels import LabelsCache
 from storage.models import Dataset, RunRow, Standing
 from storage.records import results_page
 from storage.runs import attempts_of
+from storage.submissions import submission_names
 from storage.upsert import chunks
 from storage.workers import Workers
 
@@ -95,10 +96,13 @@ class Answers:
                     rows += connection.execute(query.where(RunRow.submission_fold_id.in_(some)))
                     if len(rows) > request.limit:
                         break
+            rows, more = rows[: request.limit], len(rows) > request.limit
+            names = submission_names(connection, (row.submission_id for row in rows))
         folds = tuple(
             FoldSummary(
                 submission_fold_id=row.submission_fold_id,
                 submission_id=row.submission_id,
+                submission_name=names.get(row.submission_id),
                 dataset=f"{row.dataset}@{row.version}" if row.version else row.dataset,
                 state=FoldState(row.state),
                 new=row.new and row.state in TERMINAL,
@@ -110,9 +114,9 @@ class Answers:
                 worker=row.worker,
                 published_at=row.published_at,
             )
-            for row in rows[: request.limit]
+            for row in rows
         )
-        return FoldsReply(folds=folds, more=len(rows) > request.limit, count=count)
+        return FoldsReply(folds=folds, more=more, count=count)
 
     def _status(self) -> StatusReply:
         with snapshot(self.engine) as connection:

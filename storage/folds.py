@@ -172,6 +172,7 @@ def _store_inputs(work: WorkingSet, run: Run, message: FoldMessage) -> None:
         run.submission_id,
         digest,
         zlib.compress(plain, 1),
+        name=message.submission_name,
         dataset=run.dataset,
         uploader=run.uploader,
     )

@@ -52,7 +52,10 @@ class WaitingFold(Base):
 
     __tablename__ = "waiting_folds"
 
-    run_id: Mapped[str] = mapped_column(String(255), primary_key=True)
+    id: Mapped[int] = mapped_column(BigId, primary_key=True)
+    """In the order in which they were accepted, which is that in which they are published."""
+
+    run_id: Mapped[str] = mapped_column(String(255), unique=True)
     raw_data_id: Mapped[int] = mapped_column(BigId, index=True)
     message_id: Mapped[str | None] = mapped_column(String(255), index=True)
     """The DataMessage whose version it gets; None until somebody asks for a split."""

@@ -155,6 +155,9 @@ class Submission(Base):
     __tablename__ = "submissions"
 
     submission_id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=False)
+    name: Mapped[str | None] = mapped_column(Text)
+    """What people call it, where its publisher has said."""
+
     files_digest: Mapped[str] = mapped_column(String(64))
     dataset: Mapped[str] = mapped_column(String(40))
     uploader: Mapped[str | None] = mapped_column(Text)

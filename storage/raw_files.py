@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, func, insert, select
+from sqlalchemy import Connection, delete, func, insert, select
 
 from storage.gateway_models import RawFile
 
@@ -23,14 +23,12 @@ class RawFileSize:
     pieces: int
 
 
-def packed(content: bytes) -> list[tuple[int, bytes]]:
-    """Size and zlib of each piece; an empty file has one.
+def packed(pieces: Iterable[bytes]) -> list[tuple[int, bytes]]:
+    """Size and zlib of each piece of a file, none larger than PIECE_BYTES; an empty file has one.
 
     Takes long: not to be done in a transaction.
     """
-    starts = range(0, max(len(content), 1), PIECE_BYTES)
-    pieces = (content[start : start + PIECE_BYTES] for start in starts)
-    return [(len(piece), zlib.compress(piece, 1)) for piece in pieces]
+    return [(len(piece), zlib.compress(piece, 1)) for piece in pieces] or [(0, zlib.compress(b""))]
 
 
 def write_file(
@@ -40,6 +38,11 @@ def write_file(
     for index, (size, data) in enumerate(pieces):
         row = {"raw_data_id": raw_data_id, "name": name, "index": index, "size": size, "data": data}
         connection.execute(insert(RawFile), [row])
+
+
+def delete_files(connection: Connection, raw_data_id: int) -> None:
+    """Delete all files of registered data."""
+    connection.execute(delete(RawFile).where(RawFile.raw_data_id == raw_data_id))
 
 
 def file_sizes(connection: Connection, raw_data_id: int) -> tuple[RawFileSize, ...]:

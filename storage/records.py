@@ -13,6 +13,7 @@ from schemas.states import TERMINAL
 from storage.arrays import ArraySize, read_array
 from storage.models import ArrayRow, DatasetVersion, RunRow, Standing
 from storage.runs import Run, run_columns, run_from_row
+from storage.submissions import submission_names
 from storage.upsert import IN_MOST
 
 PAGE_CHARACTERS = 6 << 20
@@ -30,6 +31,7 @@ def results_page(connection: Connection, request: ResultsRequest) -> ResultsRepl
     """The results that a request asks for, beginning at its cursor."""
     runs, more_after = _runs(connection, request)
     sizes = _sizes(connection, runs) if request.with_predictions else {}
+    names = submission_names(connection, (run.submission_id for run in runs))
     classes: dict[tuple[str, str | None], Array | None] = {}
     records: list[FoldRecord] = []
     room = PAGE_CHARACTERS
@@ -41,7 +43,8 @@ def results_page(connection: Connection, request: ResultsRequest) -> ResultsRepl
         key = run.dataset, run.version
         if key not in classes:
             classes[key] = dataset_classes(connection, *key)
-        records.append(_record(connection, run, arrays, classes[key]))
+        name = names.get(run.submission_id)
+        records.append(_record(connection, run, arrays, classes[key], name))
     return ResultsReply(results=tuple(records), cursor=more_after)
 
 
@@ -98,7 +101,11 @@ def _length(run: Run, arrays: Sequence[ArraySize]) -> int:
 
 
 def _record(
-    connection: Connection, run: Run, sizes: Sequence[ArraySize], classes: Array | None
+    connection: Connection,
+    run: Run,
+    sizes: Sequence[ArraySize],
+    classes: Array | None,
+    submission_name: str | None,
 ) -> FoldRecord:
     arrays = {
         size.name: (
@@ -113,6 +120,7 @@ def _record(
         **dict(run.result()),
         new=run.new,
         log_messages=run.log_messages,
+        submission_name=submission_name,
         classes=classes,
         full_train_predictions=arrays.get("full_train_predictions"),
         test_predictions=arrays.get("test_predictions"),

@@ -82,7 +82,7 @@ def _ended() -> Select[str, bytes, str, str | None, str | None]:
             Dataset.message_id == func.coalesce(WaitingFold.message_id, RawData.message_id),
         )
         .where(Dataset.state != DatasetState.TODO)
-        .order_by(WaitingFold.run_id)
+        .order_by(WaitingFold.id)
     )
 
 

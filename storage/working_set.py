@@ -105,12 +105,14 @@ class WorkingSet:
         self.connection.execute(delete(ArrayRow).where(ArrayRow.run_id == run_id))
 
     def put_submission(
-        self, submission_id: int, digest: str, content: bytes, **columns: Any
+        self, submission_id: int, digest: str, content: bytes, *, name: str | None, **columns: Any
     ) -> None:
-        """The files that a submission has from now on."""
+        """The files that a submission has from now on; and its name, unless that is None."""
         self._files[digest] = content
+        known = self._submissions.get(submission_id, {})
         self._submissions[submission_id] = {
             "submission_id": submission_id,
+            "name": name or known.get("name"),
             "files_digest": digest,
             "published_at": self.now,
             "updated_at": self.now,
@@ -169,12 +171,10 @@ class WorkingSet:
         connection = self.connection
         rows = [{"digest": digest, "content": content} for digest, content in self._files.items()]
         insert_new(connection, FileSet, rows)
-        insert_or_update(
-            connection,
-            Submission,
-            list(self._submissions.values()),
-            update=("files_digest", "dataset", "uploader", "updated_at"),
-        )
+        columns = ("files_digest", "dataset", "uploader", "updated_at")
+        for is_named, update in ((True, (*columns, "name")), (False, columns)):
+            rows = [row for row in self._submissions.values() if bool(row["name"]) == is_named]
+            insert_or_update(connection, Submission, rows, update=update)
         insert_runs(connection, [run for run in self._touched() if run.run_id not in self._stored])
         update_runs(
             connection,

@@ -20,14 +20,14 @@ from threadpoolctl import ThreadpoolController
 
 from consumer.execution.fold_task import FoldTask
 from consumer.execution.frames import BEGIN, HEADER, FrameKind, receive_exactly
-from consumer.parts import open_part
+from consumer.parts import mapped_for_good, read_part
 from consumer.sandbox.linux import flush_c_streams
 from consumer.sandbox.namespaces import Walls
 from consumer.sandbox.seal import Surroundings, leave_the_slot, settle, wait_for_a_job
 from consumer.workflows.custom import CustomWorkflow
 from consumer.workflows.failure import Failure, describe
 from consumer.workflows.standard import StandardWorkflow
-from consumer.workflows.submission import install_submission, write_files
+from consumer.workflows.submission import install_submission, submission_folder, write_files
 from schemas.states import Culprit, FailureKind
 
 
@@ -65,7 +65,10 @@ class _Fold:
             header += receive_exactly(connection, HEADER.size - len(header))
         _, size = HEADER.unpack(header)
         self._task = FoldTask(**pickle.loads(receive_exactly(connection, size)))
-        self._x = descriptors
+        # Before any code but ours runs, which could open them again, and write to them.
+        self._x = [mapped_for_good(descriptor) for descriptor in descriptors]
+        for descriptor in descriptors:
+            os.close(descriptor)
         self._folder = Path(self._task.folder)
         around = Surroundings(
             folder=self._folder,
@@ -78,7 +81,8 @@ class _Fold:
             else None,
         )
         settle(around, controller)
-        self._submission = install_submission(self._folder, self._task.submission)
+        self._submission = submission_folder(self._folder)
+        write_files(self._submission, self._task.submission)
         self._organiser: Path | None = None
         if self._task.custom_file is not None:
             self._organiser = self._folder / "organiser"
@@ -89,10 +93,10 @@ class _Fold:
         """All phases, until one fails."""
         workflow: Workflow = self._tried(self._workflow)
         x_train, x_test = self._tried(
-            lambda: [workflow.shaped(open_part(x, self._task.x_format)) for x in self._x]
+            lambda: [workflow.shaped(read_part(x, self._task.x_format)) for x in self._x]
         )
-        for descriptor in self._x:
-            os.close(descriptor)
+        # Not before: nothing of the organiser's may import what is the submission's.
+        install_submission(self._folder, behind=self._organiser)
         # The submission's code comes next: what is said until here is our own word.
         self._send(FrameKind.BEGUN, BEGIN.pack(time.monotonic(), time.process_time()))
         self._tried(lambda: workflow.train(x_train))

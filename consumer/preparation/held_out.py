@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from sklearn.model_selection import train_test_split
 
 from consumer.preparation.csv_file import listed, read_csv
 from consumer.preparation.split_task import (
@@ -35,6 +34,9 @@ def split_held_out(task: SplitTask) -> SplitReport:
     x = frame.drop(columns=target)
     pickled = "feature_extractor" in task.elements and not _one_number_type(x)
     values = x if pickled else _numbers(x, file, task.elements)
+    # Takes a second, for which nobody waits whose file is refused.
+    from sklearn.model_selection import train_test_split
+
     try:
         train, test = train_test_split(
             np.arange(len(x)), test_size=task.held_out_test, random_state=task.random_state

@@ -60,9 +60,20 @@ def _prepare(task: SplitTask, program: bytes | None) -> tuple[FrameKind, bytes]:
     from consumer.preparation.custom_split import split_custom
     from consumer.preparation.held_out import split_held_out
 
+    if task.custom_file is not None:
+        # The organiser's files may be named like modules that these import: these come first.
+        import sklearn.metrics
+        import sklearn.model_selection  # noqa: F401
+
     set_the_scene()
     walls = Walls(program, task.memory_bytes, task.processes) if program is not None else None
-    around = Surroundings(folder=Path(task.folder), threads=task.threads, seed=0, walls=walls)
+    around = Surroundings(
+        folder=Path(task.folder),
+        threads=task.threads,
+        seed=0,
+        file_bytes=task.memory_bytes,
+        walls=walls,
+    )
     settle(around, ThreadpoolController())
     os.chdir(task.folder)
     try:
@@ -80,6 +91,8 @@ def _prepare(task: SplitTask, program: bytes | None) -> tuple[FrameKind, bytes]:
 
 
 def _check_scorers(names: tuple[str, ...]) -> None:
+    if not names:
+        return
     from sklearn.metrics import get_scorer_names
 
     known = get_scorer_names()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import resource
 from enum import IntFlag
 
 _PR_SET_PDEATHSIG = 1
@@ -23,6 +24,18 @@ _MADV_COLLAPSE = 25
 _HUGE = 2 << 20
 
 _libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _last_capability() -> int:
+    try:
+        with open("/proc/sys/kernel/cap_last_cap", encoding="ascii") as file:
+            return int(file.read())
+    except OSError:
+        return 40  # CAP_CHECKPOINT_RESTORE, the last one of Linux 5.9 to 6.x
+
+
+_LAST_CAPABILITY = _last_capability()
+"""Read once: a fold has no time for it."""
 
 
 class Namespace(IntFlag):
@@ -84,9 +97,7 @@ def bind(source: str, target: str) -> None:
 
 def drop_capabilities() -> None:
     """Give up every capability, and the way to get one back."""
-    with open("/proc/sys/kernel/cap_last_cap", encoding="ascii") as file:
-        last = int(file.read())
-    for capability in range(last + 1):
+    for capability in range(_LAST_CAPABILITY + 1):
         _prctl(_PR_CAPBSET_DROP, capability)
     header = (ctypes.c_uint32 * 2)(_CAPABILITIES_VERSION_3, 0)
     none = (ctypes.c_uint32 * 6)()
@@ -137,6 +148,16 @@ def name_process(name: str) -> None:
 def flush_c_streams() -> None:
     """Write out what C code has buffered for stdout and stderr."""
     _libc.fflush(None)
+
+
+def use_all_descriptors() -> None:
+    """Allow this process as many open files as it may have.
+
+    What others of the same user have sent and nobody has received counts against its limit when it
+    sends descriptors (unix(7), ETOOMANYREFS): a fold must not reach the limit of its slot.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def use_huge_pages() -> None:

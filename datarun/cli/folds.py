@@ -73,6 +73,7 @@ def list_all(
         (
             fold.submission_fold_id,
             fold.submission_id,
+            fold.submission_name,
             DatasetReference.parse(fold.dataset).name,
             _state(fold, running),
             "new" if fold.new else "",
@@ -83,7 +84,7 @@ def list_all(
     ]
     stdout().print(
         table(
-            ("fold", "submission", "data set", "state", "", "priority", "published"),
+            ("fold", "submission", "name", "data set", "state", "", "priority", "published"),
             rows,
             right=("fold", "submission"),
         )
@@ -121,8 +122,10 @@ def show(
         return
     console = stdout()
     console.print(state_text(fold.state), end=" ")
+    called = f" ({fold.submission_name})" if fold.submission_name else ""
     console.print(
-        f"fold {fold_id} of submission {fold.submission_id} on {fold.dataset}", markup=False
+        f"fold {fold_id} of submission {fold.submission_id}{called} on {fold.dataset}",
+        markup=False,
     )
     if record is None:
         console.print(waits or f"worker: {fold.worker or NOTHING}", markup=False)

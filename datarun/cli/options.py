@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -45,3 +45,45 @@ IsolationLevel = Annotated[
         show_default=False,
     ),
 ]
+PrivateSubmissions = Annotated[
+    bool | None,
+    typer.Option(
+        "--private-submissions",
+        metavar="",
+        help="REST users see the folds and predictions of their own submissions only; admins see "
+        "all. Setting: DATARUN_PRIVATE_SUBMISSIONS.",
+        show_default=False,
+    ),
+]
+
+
+def gateway_host(name: str) -> Any:
+    """The option for DATARUN_GATEWAY_HOST, under this name."""
+    return typer.Option(
+        name,
+        metavar="ADDRESS",
+        help="Address that REST is answered at; beyond this machine, put a server with TLS before "
+        "it. Setting: DATARUN_GATEWAY_HOST.",
+        show_default="127.0.0.1",
+    )
+
+
+def gateway_port(name: str, default: str) -> Any:
+    """The option for DATARUN_GATEWAY_PORT, under this name."""
+    return typer.Option(
+        name,
+        metavar="PORT",
+        help="Port that REST is answered at. Setting: DATARUN_GATEWAY_PORT.",
+        show_default=default,
+    )
+
+
+def gateway_body_bytes(name: str) -> Any:
+    """The option for DATARUN_GATEWAY_BODY_BYTES, under this name."""
+    return typer.Option(
+        name,
+        metavar="BYTES",
+        help="Largest body of a REST request; larger ones are answered with 413. "
+        "Setting: DATARUN_GATEWAY_BODY_BYTES.",
+        show_default="268435456",
+    )

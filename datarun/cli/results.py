@@ -43,6 +43,7 @@ def new(
         (
             record.submission_fold_id,
             record.submission_id,
+            record.submission_name,
             DatasetReference.parse(record.dataset).name,
             state_text(record.state),
             score(next(iter(record.valid_scores.values()), None)),
@@ -53,7 +54,7 @@ def new(
     ]
     scorers = [scorers_of([record]) for record in records]
     scores = score_headers(scorers, "valid")
-    headers = ("fold", "submission", "data set", "state", *scores, "failure")
+    headers = ("fold", "submission", "name", "data set", "state", *scores, "failure")
     stdout().print(table(headers, rows, right=("fold", "submission", *scores)))
     print_scorers(stdout(), scorers)
 

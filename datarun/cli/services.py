@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from datarun.cli.console import Json, print_json, stderr
-from datarun.cli.options import BrokerUrl, DatabaseUrl, IsolationLevel, Slots
+from datarun.cli.options import (
+    BrokerUrl,
+    DatabaseUrl,
+    IsolationLevel,
+    PrivateSubmissions,
+    Slots,
+    gateway_body_bytes,
+    gateway_host,
+    gateway_port,
+)
 from schemas.states import Role
 
 if TYPE_CHECKING:
@@ -74,16 +83,10 @@ def collector(database: DatabaseUrl = None, broker: BrokerUrl = None, json: Json
 
 
 def gateway(
-    host: Annotated[
-        str | None,
-        typer.Option(
-            help="Address to listen on. Setting: DATARUN_GATEWAY_HOST.", show_default="127.0.0.1"
-        ),
-    ] = None,
-    port: Annotated[
-        int | None,
-        typer.Option(help="Port to listen on. Setting: DATARUN_GATEWAY_PORT.", show_default="8000"),
-    ] = None,
+    host: Annotated[str | None, gateway_host("--host")] = None,
+    port: Annotated[int | None, gateway_port("--port", default="8000")] = None,
+    body_bytes: Annotated[int | None, gateway_body_bytes("--body-bytes")] = None,
+    private_submissions: PrivateSubmissions = None,
     database: DatabaseUrl = None,
     json: Json = False,
 ) -> None:
@@ -91,7 +94,13 @@ def gateway(
 
     It needs the database and no RabbitMQ: what it accepts is published by the collector.
     """
-    settings = database_settings(database=database, gateway_host=host, gateway_port=port)
+    settings = database_settings(
+        database=database,
+        gateway_host=host,
+        gateway_port=port,
+        gateway_body_bytes=body_bytes,
+        private_submissions=private_submissions,
+    )
     if json:
         print_json({"role": "gateway"})
 

@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from datarun.cli.console import Json, print_json, stderr
-from datarun.cli.options import BrokerUrl, DatabaseUrl, IsolationLevel, Slots
+from datarun.cli.options import (
+    BrokerUrl,
+    DatabaseUrl,
+    IsolationLevel,
+    PrivateSubmissions,
+    Slots,
+    gateway_body_bytes,
+    gateway_host,
+    gateway_port,
+)
 
 if TYPE_CHECKING:
     from datarun.up.home import Home
@@ -40,6 +49,12 @@ def up(
     database: DatabaseUrl = None,
     isolation: IsolationLevel = None,
     home: HomeFolder = None,
+    host: Annotated[str | None, gateway_host("--gateway-host")] = None,
+    port: Annotated[
+        int | None, gateway_port("--gateway-port", default="a free one, the same each time")
+    ] = None,
+    body_bytes: Annotated[int | None, gateway_body_bytes("--gateway-body-bytes")] = None,
+    private_submissions: PrivateSubmissions = None,
     json: Json = False,
 ) -> None:
     """Start RabbitMQ, the workers, the collector and the gateway; stop them all on Ctrl-C.
@@ -51,12 +66,19 @@ def up(
     from datarun.up.home import Home, running_above
     from datarun.up.launch import launch
     from datarun.up.notices import Notice, NoticeKind
-    from datarun.up.supervisor import Supervisor
     from schemas.settings import load_settings
 
     settings, level = with_isolation(
         load_settings(
-            slots=slots, broker=broker, database=database, isolation=isolation, home=home
+            slots=slots,
+            broker=broker,
+            database=database,
+            isolation=isolation,
+            home=home,
+            gateway_host=host,
+            gateway_port=port,
+            gateway_body_bytes=body_bytes,
+            private_submissions=private_submissions,
         ),
         or_weaker=True,
     )
@@ -77,6 +99,9 @@ def up(
     if detach:
         launch(settings, listen, attached=False)
     else:
+        # Imports the database's and the broker's packages, for which --detach has a process.
+        from datarun.up.supervisor import Supervisor
+
         Supervisor(settings, listen).run()
 
 
@@ -131,7 +156,12 @@ def tell_on_stderr() -> Listener:
     from datarun.up.notices import Notice, NoticeKind
 
     console = stderr()
-    styles = {NoticeKind.STARTED: "green", NoticeKind.DIED: "red", NoticeKind.STOPPED: "bold"}
+    styles = {
+        NoticeKind.STARTED: "green",
+        NoticeKind.WARNING: "yellow",
+        NoticeKind.DIED: "red",
+        NoticeKind.STOPPED: "bold",
+    }
 
     def tell(notice: Notice) -> None:
         if notice.kind is NoticeKind.STARTING and notice.service != "broker":

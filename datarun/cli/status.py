@@ -1,4 +1,4 @@
-"""`datarun status`: queues, workers, and how many folds stand where."""
+"""`datarun status`: queues, workers, how many folds stand where, and the REST address."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ if TYPE_CHECKING:
 
 
 def status(json: Json = False) -> None:
-    """Show queues with their depths, workers, what these run, and how many folds stand where."""
+    """Show queues with their depths, workers, what these run, and how many folds stand where.
+
+    And where the gateway of this stack answers; with --json, also a user of it and his password.
+    """
     from datarun.cli.connected import connected
     from schemas.settings import load_settings
     from schemas.topology import topology
@@ -30,6 +33,9 @@ def status(json: Json = False) -> None:
         print_json({"queues": queues, **reply.model_dump(mode="json"), "gateway": _gateway()})
         return
     _print(depths, reply)
+    if (gateway := _gateway()) and (url := gateway.get("url")):
+        # The password is for --json alone: screens are looked at by others, too.
+        stdout().print(f"REST: {url}, described at {url}docs", markup=False, soft_wrap=True)
 
 
 def _gateway() -> dict[str, str] | None:

@@ -115,8 +115,8 @@ def _settings(database: str | None) -> Settings:
     settings = database_settings(database=database)
     if settings.database is None and not settings.home.exists():
         raise ConfigurationError(
-            "there is no stack here, whose users these would be: run this in the folder of a stack "
-            "or one below, or name its database with --database"
+            "there is no stack here, whose users these would be: start one with `datarun up`, run "
+            "this in the folder of a stack or one below, or name its database with --database"
         )
     return settings
 

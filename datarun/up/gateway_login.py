@@ -1,4 +1,4 @@
-"""The gateway of a stack: its port, and the first user, kept in the home for the next `up`."""
+"""What is kept in the home of its gateway for the next `up`: the port, and the first user."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
-from broker.loopback_ports import LOOPBACK, free_ports, is_free
+from broker.loopback_ports import LOOPBACK
 from datarun.up.home import Connection, Home
 from schemas.errors import ConfigurationError
 
@@ -24,7 +24,9 @@ FIRST_USER = "datarun"
 class GatewayLogin:
     """What is kept."""
 
-    port: int
+    port: int | None = None
+    """Where the gateway has answered; None before the first time."""
+
     username: str | None = None
     password: str | None = None
     is_told: bool = False
@@ -83,25 +85,21 @@ def tell_once(home: Home) -> GatewayLogin | None:
     return login
 
 
-def prepare_gateway(home: Home, settings: Settings) -> GatewayLogin:
-    """Choose the port; add the first user when the database has none.
+def prepare_users(home: Home, settings: Settings) -> None:
+    """Add the first user when the database has none.
 
     The database is at its latest version afterwards. Raises ConfigurationError and StorageError.
     """
     from storage.engine import database_url, open_engine, transaction, upgrade
     from storage.users import UserRole, add_user, count_users, find_user, matches, new_password
 
-    known = GatewayLogin.read(home)
-    port = settings.gateway_port or (known.port if known is not None else None)
-    if port is None or (settings.gateway_port is None and not is_free(port)):
-        (port,) = free_ports(1)
-    login = replace(known, port=port) if known is not None else GatewayLogin(port)
+    login = GatewayLogin.read(home) or GatewayLogin()
     engine = open_engine(database_url(settings))
     try:
         upgrade(engine)
         with transaction(engine) as connection:
             if count_users(connection) == 0:
-                login = GatewayLogin(port, FIRST_USER, new_password())
+                login = GatewayLogin(login.port, FIRST_USER, new_password())
                 assert login.password is not None
                 add_user(connection, FIRST_USER, login.password, UserRole.ADMIN)
                 # Before the commit: a password that is nowhere would be of no use to anybody.
@@ -110,11 +108,10 @@ def prepare_gateway(home: Home, settings: Settings) -> GatewayLogin:
                 user = find_user(connection, login.username)
                 if user is None or not matches(login.password or "", user.password_hash):
                     # Removed, or changed from elsewhere: what does not work is not shown.
-                    login = GatewayLogin(port)
+                    login = GatewayLogin(login.port)
     finally:
         engine.dispose()
     login.write(home)
-    return login
 
 
 def gateway_url(settings: Settings, port: int) -> str:

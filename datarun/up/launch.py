@@ -45,6 +45,7 @@ def launch(
     supervisor: subprocess.Popen[bytes] | None = None
     try:
         with log_file.open("ab") as log, os.fdopen(reading, encoding="utf-8") as notices:
+            begin = log.tell()
             try:
                 supervisor = subprocess.Popen(
                     [sys.executable, "-P", "-m", "datarun.up.launch", str(writing), *options],
@@ -74,7 +75,7 @@ def launch(
     status = supervisor.wait()
     raise ConfigurationError(
         f"the supervisor {ending(status)} before the stack was ready; the end of its log, "
-        f"{log_file}:\n{tail(log_file, 15)}"
+        f"{log_file}:\n{tail(log_file, 15, begin)}"
     )
 
 

@@ -23,6 +23,9 @@ class NoticeKind(StrEnum):
     READY = "ready"
     """All are started, and the connection file is in place."""
 
+    WARNING = "warning"
+    """Something is not as it was the last time."""
+
     DIED = "died"
     """A service has ended without being asked to; it is started again."""
 

@@ -49,6 +49,7 @@ class ServiceProcess:
         self.log = log
         self._environment = dict(environment)
         self._process: subprocess.Popen[bytes] | None = None
+        self._log_begins = 0
         self._started = 0.0
         self._pauses = Pauses()
         self._restart_at: float | None = None
@@ -64,6 +65,7 @@ class ServiceProcess:
         # -P: the folder that the user happens to be in is no place to import from.
         command = [sys.executable, "-P", "-m", "datarun.up.child", str(os.getpid())]
         with self.log.open("ab") as log:
+            self._log_begins = log.tell()
             self._process = subprocess.Popen(
                 [*command, *self.service.arguments],
                 env=self._environment,
@@ -109,8 +111,8 @@ class ServiceProcess:
             self._process.send_signal(number)
 
     def log_tail(self, lines: int = 15) -> str:
-        """The end of its log."""
-        return tail(self.log, lines)
+        """The end of its log, as far as it has written that since it was started."""
+        return tail(self.log, lines, self._log_begins)
 
 
 def ending(status: int) -> str:
@@ -123,11 +125,11 @@ def ending(status: int) -> str:
         return f"was killed by signal {-status}"
 
 
-def tail(log: Path, lines: int) -> str:
-    """The last lines of a log file, undecodable bytes replaced."""
+def tail(log: Path, lines: int, begin: int = 0) -> str:
+    """The last lines of a log file from byte `begin` on, undecodable bytes replaced."""
     try:
         with log.open("rb") as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - 16_384))
+            file.seek(max(begin, file.seek(0, os.SEEK_END) - 16_384))
             text = file.read().decode("utf-8", "replace")
     except FileNotFoundError:
         return ""

@@ -14,7 +14,8 @@ from pydantic import SecretStr
 
 from broker.blocking import BlockingLink
 from datarun.up.environment import environment
-from datarun.up.gateway_login import GatewayLogin, gateway_url, prepare_gateway
+from datarun.up.gateway_login import GatewayLogin, gateway_url, prepare_users
+from datarun.up.gateway_port import GatewayPort, choose_port
 from datarun.up.home import Connection, Home
 from datarun.up.notices import Listener, Notice, NoticeKind
 from datarun.up.readiness import (
@@ -82,8 +83,10 @@ class Supervisor:
             self._home.connection_file.unlink(missing_ok=True)
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
                 signal.signal(number, self._on_signal)
+            # First: whoever wants a port that is taken is told at once.
+            port = choose_port(self._home, self._settings)
             try:
-                self._start()
+                self._start(port)
                 while not self._asked_to_stop:
                     self._restart_what_died()
                     time.sleep(POLL_SECONDS)
@@ -93,7 +96,7 @@ class Supervisor:
     def _on_signal(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
         self._asked_to_stop += 1
 
-    def _start(self) -> None:
+    def _start(self, port: GatewayPort) -> None:
         started = datetime.now(UTC)
         self._say(NoticeKind.STARTING, "broker", self._broker.starting)
         self._broker.start()
@@ -108,9 +111,9 @@ class Supervisor:
                 "consumer_timeout_raised": self._broker.consumer_timeout_raised,
             }
         )
-        login = prepare_gateway(self._home, settings)
-        self._gateway_url = gateway_url(settings, login.port)
-        settings = settings.model_copy(update={"gateway_port": login.port})
+        prepare_users(self._home, settings)
+        self._gateway_url = gateway_url(settings, port.number)
+        settings = settings.model_copy(update={"gateway_port": port.number})
         handed_on = environment(settings)
         self._collectors = [self._process(COLLECTOR, handed_on)]
         self._workers = [
@@ -126,6 +129,9 @@ class Supervisor:
             process.start()
         if not self._wait_until_started():
             return
+        port.remember(self._home)
+        if port.warning is not None:
+            self._say(NoticeKind.WARNING, GATEWAY.name, port.warning)
         self._connection = Connection(
             broker=self._broker.url,
             management=self._broker.management,

@@ -64,6 +64,10 @@ def test_a_data_set_is_registered_by_the_example_of_0_1(documented: DocumentedGa
 
 
 def test_a_taken_name_is_refused_as_in_2016(documented: DocumentedGateway) -> None:
+    # Given a data set that is being split
+    documented.post("rawdata/split/", {"raw_data_id": 1, "held_out_test": 0.7, "random_state": 42})
+
+    # When its name is registered again, then it is taken
     answer = typed(
         documented,
         """

@@ -8,18 +8,19 @@ import sys
 
 import pytest
 
-from tests.support.command import ROOT, Folder, environment, running
+from tests.support.command import ROOT, Folder, environment, folder, running
+from tests.support.submissions import DUMMY
 
-__all__ = ["running"]
+__all__ = ["folder", "running"]
 
 LINE = re.compile(r"^ *(\d+)  (\w+) +(TESTED|ERROR|CANCELLED)(.*)$", re.MULTILINE)
 
 
-def databoard(running: Folder, way: str) -> list[tuple[int, str, str, str]]:
-    """Fold, submission, state, and the rest of each line that the example prints."""
-    done = subprocess.run(
+def started(folder: Folder, way: str) -> subprocess.CompletedProcess[str]:
+    """The example, run in that folder."""
+    return subprocess.run(
         [sys.executable, ROOT / "examples" / "databoard.py", way],
-        cwd=running.path,
+        cwd=folder.path,
         env=environment(),
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -27,6 +28,11 @@ def databoard(running: Folder, way: str) -> list[tuple[int, str, str, str]]:
         timeout=100,
         check=False,
     )
+
+
+def databoard(running: Folder, way: str) -> list[tuple[int, str, str, str]]:
+    """Fold, submission, state, and the rest of each line that the example prints."""
+    done = started(running, way)
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}\n{running.logs()}"
     return [(int(fold), name, state, rest) for fold, name, state, rest in LINE.findall(done.stdout)]
 
@@ -55,3 +61,30 @@ def test_every_fold_is_scored_or_says_why_not_the_second_time_too(
                 assert state == "TESTED"
                 validation, test, *_ = map(float, re.findall(r"\d\.\d+", rest))
                 assert min(validation, test) > 0.8
+
+
+@pytest.mark.parametrize("way", ["rest", "messages"])
+def test_outside_of_a_stack_it_says_what_to_do(folder: Folder, way: str) -> None:
+    # Given a folder where no stack runs
+    # When the example is run there
+    done = started(folder, way)
+
+    # Then a sentence says what is missing
+    assert done.returncode == 1
+    assert "start a stack in this folder with `datarun up`" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_results_of_others_stay_new(running: Folder) -> None:
+    # Given a result on the example's data set that somebody else waits for
+    databoard(running, "rest")
+    running.submission("others", {"classifier.py": DUMMY})
+    running.succeed("submit", "others", "--dataset", "iris_rest", "--cv", "2", "--wait")
+
+    # When the example is run
+    databoard(running, "rest")
+
+    # Then it is new still
+    new = {result["submission_fold_id"] for result in running.json("results", "new")}
+    others = running.json("folds", "list", "--dataset", "iris_rest", "--limit", "2")
+    assert {fold["submission_fold_id"] for fold in others} <= new

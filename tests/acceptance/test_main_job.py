@@ -12,6 +12,7 @@ from sklearn.model_selection import KFold, train_test_split
 from datarun import Custom, HoldOut
 from schemas.states import FoldState
 from tests.support.stack import Stack
+from tests.support.strict import strict_if_required
 from tests.support.submissions import DUMMY, FOREST, write_iris
 
 WITHIN = 60
@@ -23,7 +24,7 @@ def test_folds_of_iris_give_what_scikit_learn_gives(
 ) -> None:
     # Given a stack and iris
     stack: Stack = request.getfixturevalue(kind)
-    stack.start_all()
+    stack.start_all(isolation=strict_if_required())
     csv = write_iris(tmp_path)
     with stack.client() as client:
         iris = client.publish_data(
@@ -93,12 +94,11 @@ def test_folds_of_iris_give_what_scikit_learn_gives(
         assert list(client.new_results(dataset="iris")) == []
 
 
-def test_a_cross_validation_in_one_call(stack: Stack, tmp_path: Path) -> None:
-    stack.start_all()
+def test_a_cross_validation_in_one_call(shared_stack: Stack, tmp_path: Path) -> None:
     submission = tmp_path / "forest"
     submission.mkdir()
     (submission / "classifier.py").write_text(FOREST)
-    with stack.client() as client:
+    with shared_stack.client() as client:
         publish_iris(client, tmp_path)
         report = client.cross_validate(submission, dataset="iris", cv=10, timeout=WITHIN)
         frame = report.to_frame()
@@ -159,9 +159,8 @@ class FeatureExtractor:
 """
 
 
-def test_a_custom_data_set_whose_x_is_a_list_of_series(stack: Stack, tmp_path: Path) -> None:
+def test_a_custom_data_set_whose_x_is_a_list_of_series(shared_stack: Stack, tmp_path: Path) -> None:
     # Given time series, with an organiser's own python files
-    stack.start_all()
     random = np.random.default_rng(0)
     rows = ["a,b,c,d,kind"]
     for number in range(60):
@@ -171,7 +170,7 @@ def test_a_custom_data_set_whose_x_is_a_list_of_series(stack: Stack, tmp_path: P
     (tmp_path / "series.csv").write_text("\n".join(rows) + "\n")
     (tmp_path / "specific.py").write_text(SERIES_SPECIFIC)
     (tmp_path / "reading.py").write_text(READING)
-    with stack.client() as client:
+    with shared_stack.client() as client:
         series = client.publish_data(
             "series",
             files=[tmp_path / name for name in ("series.csv", "specific.py", "reading.py")],
@@ -183,14 +182,14 @@ def test_a_custom_data_set_whose_x_is_a_list_of_series(stack: Stack, tmp_path: P
 
         # When a submission is trained on it
         client.publish_fold(
-            submission_fold_id=1,
-            submission_id=1,
+            submission_fold_id=1001,
+            submission_id=1001,
             dataset="series",
             files={"feature_extractor.py": EXTRACTOR, "classifier.py": FOREST},
             train_is=np.arange(30),
             test_is=np.arange(30, 40),
         )
-        [result] = client.follow([1], timeout=WITHIN)
+        [result] = client.follow([1001], timeout=WITHIN)
 
     # Then it learns what is to be learnt
     assert result.state is FoldState.TESTED, result.log_messages
@@ -202,7 +201,7 @@ def test_a_custom_data_set_whose_x_is_a_list_of_series(stack: Stack, tmp_path: P
 @pytest.mark.timeout(300)
 def test_a_data_set_of_100_mb_and_predictions_of_20_mb(stack: Stack, tmp_path: Path) -> None:
     # Given a CSV file of 100 MB with ten classes
-    stack.start_all(slots=1)
+    stack.start_all(slots=1, isolation=strict_if_required())
     rows, columns = 530_000, 10
     random = np.random.default_rng(0)
     csv = tmp_path / "big.csv"
@@ -253,7 +252,7 @@ def test_a_high_priority_fold_overtakes_a_thousand_waiting_low_ones(
     stack: Stack, tmp_path: Path
 ) -> None:
     # Given 1,000 folds of priority L that wait, and then one H
-    stack.run("broker", "setup")
+    stack.declare_topology()
     stack.start_collector()
     prepare = stack.start_worker("prepare")
     with stack.client() as client:

@@ -1,19 +1,31 @@
-"""`datarun up` from its first process to its last, and once more after all were killed."""
+"""A stack of `datarun up` while it runs, and after one of its processes, or all, were killed."""
 
 from __future__ import annotations
 
 import os
 import signal
-import socket
 import stat
+from collections.abc import Iterator
 from contextlib import suppress
 
 import psutil
 import pytest
 
-from tests.support.command import Folder, processes_of, wait_until_nothing_is_left
+from tests.support.command import (
+    Folder,
+    processes_of,
+    stack_in,
+    wait_until_nothing_is_left,
+)
 from tests.support.deadline import wait_until
 from tests.support.rabbitmq import Vhost
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Folder]:
+    """A folder with a whole stack, for all tests of this file: RabbitMQ is one of its processes."""
+    with stack_in(tmp_path_factory.mktemp("running")) as folder:
+        yield folder
 
 
 def test_running_stack_is_found_from_a_folder_below(running: Folder) -> None:
@@ -188,114 +200,10 @@ def test_killed_stack_leaves_nothing_running_and_is_found_as_it_was(folder: Fold
     assert "Traceback" not in (folder.home / "logs" / "supervisor.log").read_text(encoding="utf-8")
 
 
-def test_ctrl_c_stops_everything_in_order(folder: Folder) -> None:
-    # Given a stack in the foreground
-    command = folder.start("up", "--slots", "1")
-    wait_until(lambda: (folder.home / "connection.toml").exists(), within=60)
-
-    # When Ctrl-C is pressed
-    command.send_signal(signal.SIGINT)
-    _, errors = command.communicate(timeout=60)
-
-    # Then it ends without complaint, RabbitMQ last, and nothing is left
-    assert command.returncode == 0
-    lines = errors.splitlines()
-    assert lines[-1] == "stopped"
-    assert lines.index("stopping RabbitMQ") > lines.index("stopping the collector")
-    assert "Traceback" not in errors
-    wait_until_nothing_is_left(folder.path, within=5)
-
-
-def test_ctrl_c_says_how_long_it_waits_for_running_folds(folder: Folder) -> None:
-    # Given a stack in the foreground, with a fold that goes on for minutes
-    command = folder.start("up", "--slots", "1")
-    wait_until(lambda: (folder.home / "connection.toml").exists(), within=60)
-    folder.publish_iris()
-    folder.submission("sleepy", {"classifier.py": SLEEPY})
-    folder.json("submit", "sleepy", "--dataset", "iris", "--cv", "2")
-    wait_until(lambda: any(w["running"] for w in folder.json("status")["workers"]), within=60)
-
-    # When Ctrl-C is pressed, and once more after it is said what that would do
-    command.send_signal(signal.SIGINT)
-    assert command.stderr is not None
-    said = ""
-    while "Ctrl-C again" not in said:
-        said = command.stderr.readline()
-        assert said, "it ended without a word about running folds"
-    command.send_signal(signal.SIGINT)
-    command.communicate(timeout=25)
-
-    # Then it has said what it waited for, and has not waited
-    assert said == "1 fold is running; waiting up to 30 s, Ctrl-C again to stop now\n"
-    assert command.returncode == 0
-    wait_until_nothing_is_left(folder.path, within=5)
-
-
-def test_interrupted_while_it_starts_leaves_nothing(folder: Folder) -> None:
-    # Given a detached stack that is not yet ready
-    command = folder.start("up", "--detach")
-    wait_until(lambda: (folder.home / "rabbitmq").exists(), within=30)
-
-    # When whoever waits for it gives up
-    command.send_signal(signal.SIGINT)
-    _, errors = command.communicate(timeout=60)
-
-    # Then nothing is left
-    assert command.returncode in (130, -signal.SIGINT), errors
-    assert "Traceback" not in errors
-    wait_until_nothing_is_left(folder.path, within=5)
-
-
-def test_service_that_cannot_start_makes_up_fail_with_the_end_of_its_log(
-    folder: Folder, vhost: Vhost
-) -> None:
-    # Given a port that somebody else listens on
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        # When a stack is started whose gateway is to have it
-        done = folder.run(
-            "up",
-            "--detach",
-            DATARUN_BROKER=vhost.amqp_url,
-            DATARUN_GATEWAY_PORT=str(taken.getsockname()[1]),
-        )
-
-    # Then the reason is shown, and nothing is left running
-    assert done.returncode == 1
-    assert "the gateway ended with exit status 1" in done.stderr
-    assert "Address already in use" in done.stderr
-    assert processes_of(folder.path) == {}
-
-
-def test_database_that_cannot_be_used_makes_up_fail_with_the_reason(
-    folder: Folder, vhost: Vhost
-) -> None:
-    # Given a database of a kind that datarun does not know
-    # When a stack is started with it
-    done = folder.run(
-        "up",
-        "--detach",
-        DATARUN_BROKER=vhost.amqp_url,
-        DATARUN_DATABASE="mysql://127.0.0.1/x",
-    )
-
-    # Then the reason is shown, and nothing is left running
-    assert done.returncode == 1
-    assert "databases of kind 'mysql' are not supported" in done.stderr
-    assert processes_of(folder.path) == {}
-
-
 DUMMY = """\
 from sklearn.dummy import DummyClassifier
 
 
 class Classifier(DummyClassifier):
     pass
-"""
-SLEEPY = """\
-import time
-
-
-class Classifier:
-    def fit(self, X, y):
-        time.sleep(600)
 """

@@ -357,7 +357,7 @@ def own_node(tmp_path: Path) -> Iterator[PrivateNode]:
     node = PrivateNode(tmp_path / "node")
     node.start()
     yield node
-    node.stop()
+    node.stop(clean=False)
 
 
 def test_a_broker_killed_and_restarted_is_survived_by_a_client_in_the_middle(

@@ -22,7 +22,7 @@ WITHIN = 60
 @pytest.fixture
 def client(stack: Stack, tmp_path: Path) -> Iterator[Client]:
     """A client, with iris ready and no folds worker."""
-    stack.run("broker", "setup")
+    stack.declare_topology()
     stack.start_collector()
     prepare = stack.start_worker("prepare")
     with stack.client() as client:

@@ -99,7 +99,7 @@ def test_a_worker_stopped_for_longer_than_its_heartbeats_leaves_one_verdict(
     stack: Stack, tmp_path: Path, waiting: Waiting
 ) -> None:
     # Given a worker with short AMQP heartbeats that is stopped in the middle of a fold
-    stack.run("broker", "setup")
+    stack.declare_topology()
     stack.start_collector()
     stack.start_worker("prepare")
     url = f"{stack.broker_url}?heartbeat=1"
@@ -134,7 +134,7 @@ def test_a_collector_stopped_for_longer_than_its_heartbeats_loses_and_doubles_no
 ) -> None:
     # Given a collector with short AMQP heartbeats and a standby
     stack: Stack = request.getfixturevalue(kind)
-    stack.run("broker", "setup")
+    stack.declare_topology()
     url = f"{stack.broker_url}?heartbeat=1"
     stopped = stack.start_collector(broker=url)
     stack.start_collector(broker=url)

@@ -42,7 +42,7 @@ def either_stack(request: pytest.FixtureRequest) -> Stack:
     """A stack on each kind of database in turn, with its topology declared."""
     name = "stack" if request.param == "sqlite" else "postgres_stack"
     stack: Stack = request.getfixturevalue(name)
-    stack.run("broker", "setup")
+    stack.declare_topology()
     return stack
 
 
@@ -194,7 +194,7 @@ def test_database_down_holds_everything_until_it_is_back(
 ) -> None:
     # Given a collector at work on PostgreSQL
     stack = postgres_stack
-    stack.run("broker", "setup")
+    stack.declare_topology()
     collector = stack.start_collector()
     with BlockingLink(stack.broker_url, "test") as link:
         publish(link, *folds(range(10)))
@@ -219,7 +219,7 @@ def test_collector_stops_while_the_database_is_away(
 ) -> None:
     # Given a collector that holds a message for a database that is away
     stack = postgres_stack
-    stack.run("broker", "setup")
+    stack.declare_topology()
     collector = stack.start_collector()
     with BlockingLink(stack.broker_url, "test") as link:
         postgres.stop()

@@ -42,7 +42,7 @@ def link(rabbitmq: NodeAddress, tmp_path_factory: pytest.TempPathFactory) -> Ite
     with new_vhost(rabbitmq) as vhost:
         stack = Stack(vhost.amqp_url, f"sqlite:///{folder / 'datarun.sqlite'}", folder)
         try:
-            stack.run("broker", "setup")
+            stack.declare_topology()
             stack.start_collector()
             with BlockingLink(stack.broker_url, "test") as link:
                 prepare_iris(stack.broker_url, link)

@@ -73,7 +73,7 @@ def test_memory_that_is_held_for_a_moment_is_seen(folds: Folds, iris: Dataset) -
         "        os.waitpid(pid, 0)",
         "from multiprocessing.shared_memory import SharedMemory\n"
         "        memory = SharedMemory(create=True, size=200_000_000)\n"
-        "        memory.buf[:] = bytes(200_000_000); memory.unlink(); time.sleep(0.1)",
+        "        memory.buf[:] = bytes(200_000_000); memory.unlink(); time.sleep(0.5)",
     ],
     ids=["started", "forked", "shared"],
 )

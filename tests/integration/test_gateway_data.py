@@ -55,8 +55,8 @@ def test_ids_have_no_gaps(rest: Rest) -> None:
 
 
 def test_name_that_is_taken_is_refused_in_the_words_of_2016(rest: Rest) -> None:
-    # Given a data set
-    rest.register("iris")
+    # Given a data set that is split
+    rest.ready("iris")
 
     # When another one of its name is registered
     answer = rest.post(

@@ -24,14 +24,14 @@ from sklearn.model_selection import train_test_split
 from consumer.jobs import PreparedData, PrepareFailed
 from consumer.parts import open_part
 from consumer.preparation.prepare import prepare_dataset
-from consumer.sandbox.levels import strongest
 from schemas.datasets import Custom, HoldOut, Split
 from schemas.messages import DataMessage
 from schemas.states import Culprit, FailureKind, Isolation, Phase, Visibility
 from schemas.verdicts import Verdict
+from tests.support.strict import strict_if_required
 
 Content = str | bytes
-ISOLATION = strongest()
+ISOLATION = strict_if_required()
 
 
 class Case:

@@ -123,6 +123,15 @@ def test_open_files_limit_is_raised_and_not_absurd(running: tuple[Path, NodeAddr
     assert soft == (65536 if hard == psutil.RLIM_INFINITY else min(hard, 65536))
 
 
+def test_no_thread_is_bound_to_a_core_that_others_need(running: tuple[Path, NodeAddress]) -> None:
+    _, address = running
+    threads = [thread.id for thread in psutil.Process(address.pid).threads()]
+
+    assert {frozenset(os.sched_getaffinity(thread)) for thread in threads} == {
+        frozenset(os.sched_getaffinity(address.guard_pid))
+    }
+
+
 def test_consumer_timeout_is_raised(running: tuple[Path, NodeAddress]) -> None:
     home, _ = running
     assert "consumer_timeout = 360000000\n" in (home / "rabbitmq.conf").read_text()

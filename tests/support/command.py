@@ -9,14 +9,16 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
+from broker.private_node import NodeAddress
 from tests.support.deadline import wait_until
+from tests.support.rabbitmq import Vhost, new_vhost
 
 ROOT = Path(__file__).parents[2]
 DATARUN = [sys.executable, "-m", "datarun"]
@@ -155,13 +157,33 @@ def folder(tmp_path: Path) -> Iterator[Folder]:
     _clear(made)
 
 
+@contextmanager
+def stack_in(path: Path, **settings: str) -> Iterator[Folder]:
+    """A folder with a stack that has two slots; it is killed afterwards.
+
+    It starts a RabbitMQ of its own, which takes as long as all the rest, unless settings name one.
+    """
+    made = Folder(path)
+    try:
+        made.up("--slots", "2", **settings)
+        yield made
+    finally:
+        _clear(made)
+
+
 @pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Folder]:
-    """A folder with a stack that has two slots, for all tests of a module."""
-    made = Folder(tmp_path_factory.mktemp("running"))
-    made.up("--slots", "2")
-    yield made
-    _clear(made)
+def running(rabbitmq: NodeAddress, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Folder]:
+    """A folder with a stack on the RabbitMQ that all tests share, for all tests of a module."""
+    with (
+        new_vhost(rabbitmq) as vhost,
+        stack_in(tmp_path_factory.mktemp("running"), **given(vhost)) as made,
+    ):
+        yield made
+
+
+def given(vhost: Vhost) -> dict[str, str]:
+    """Settings of a stack that is given this virtual host, as good as a RabbitMQ of its own."""
+    return {"DATARUN_BROKER": vhost.amqp_url, "DATARUN_CONSUMER_TIMEOUT_RAISED": "true"}
 
 
 def _clear(made: Folder) -> None:

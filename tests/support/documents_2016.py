@@ -7,13 +7,9 @@ the placeholders (`blablabla`, `bli`, `hgjhg`, ...) and slips of syntax are repl
 from __future__ import annotations
 
 import base64
-import os
 import re
-import signal
 import subprocess
 import zlib
-from collections.abc import Iterator
-from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -192,37 +188,30 @@ class DocumentedGateway:
 
 
 @pytest.fixture(scope="module")
-def documented(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DocumentedGateway]:
+def documented(running: Folder) -> DocumentedGateway:
     """`datarun up`, with data set 1 (a CSV file) and data set 2 (with a python file) registered."""
-    folder = Folder(tmp_path_factory.mktemp("documented"))
-    try:
-        folder.up("--slots", "2")
-        username, password = USER
-        subprocess.run(
-            [*DATARUN, "users", "add", username, "--password-stdin"],
-            cwd=folder.path,
-            env=environment(),
-            input=password + "\n",
-            text=True,
-            timeout=60,
-            check=True,
+    username, password = USER
+    subprocess.run(
+        [*DATARUN, "users", "add", username, "--password-stdin"],
+        cwd=running.path,
+        env=environment(),
+        input=password + "\n",
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    gateway = DocumentedGateway(running, str(running.json("status")["gateway"]["url"]))
+    for number, files in enumerate(
+        ({"iris.csv": iris_csv()}, {"iris.csv": iris_csv(), "specific.py": SPECIFIC}), start=1
+    ):
+        registered = gateway.post(
+            "rawdata/",
+            {
+                "name": f"given_{number}",
+                "target_column": "species",
+                "workflow_elements": "classifier",
+                "files": files,
+            },
         )
-        gateway = DocumentedGateway(folder, str(folder.json("status")["gateway"]["url"]))
-        for number, files in enumerate(
-            ({"iris.csv": iris_csv()}, {"iris.csv": iris_csv(), "specific.py": SPECIFIC}), start=1
-        ):
-            registered = gateway.post(
-                "rawdata/",
-                {
-                    "name": f"given_{number}",
-                    "target_column": "species",
-                    "workflow_elements": "classifier",
-                    "files": files,
-                },
-            )
-            assert registered["id"] == number
-        yield gateway
-    finally:
-        for pid in folder.processes():
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        assert registered["id"] == number
+    return gateway

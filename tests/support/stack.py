@@ -18,14 +18,16 @@ import sqlalchemy as sql
 
 from broker.loopback_ports import free_ports
 from broker.private_node import NodeAddress
-from consumer.sandbox.levels import strongest
 from datarun import Client
+from datarun.up.readiness import declare_shared_topology
 from schemas.errors import DatarunError
-from schemas.states import TERMINAL
+from schemas.settings import Settings
+from schemas.states import TERMINAL, Isolation, Role
 from storage.engine import open_engine, transaction
 from storage.users import UserRole, add_user, find_user
 from tests.support.deadline import wait_until
 from tests.support.rabbitmq import Vhost, new_vhost
+from tests.support.strict import strict_if_required
 
 ROOT = Path(__file__).parents[2]
 
@@ -137,21 +139,6 @@ class Stack:
         self.folder = folder
         self.services: list[Service] = []
 
-    def run(self, *arguments: str) -> str:
-        """A command that ends, and what it printed; AssertionError when it fails."""
-        done = subprocess.run(
-            [sys.executable, "-m", "datarun", *arguments],
-            cwd=ROOT,
-            env=self.environment(),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        assert done.returncode == 0, f"datarun {arguments}: {done.stdout}\n{done.stderr}"
-        return done.stdout
-
     def start(self, *arguments: str, **settings: object) -> Service:
         """A service with these settings; not yet ready."""
         log = self.folder / f"{'-'.join(arguments[:1])}-{len(self.services)}.log"
@@ -159,12 +146,25 @@ class Stack:
         self.services.append(service)
         return service
 
+    def declare_topology(self) -> None:
+        """As `datarun broker setup` does."""
+        declare_shared_topology(self.broker_url, Settings())
+
     def start_collector(self, **settings: object) -> Service:
         """A collector that answers."""
         service = self.start("collector", **settings)
+        self._wait_for_an_answer(service)
+        return service
 
+    def start_worker(self, role: str = "folds", *, slots: int = 2, **settings: object) -> Service:
+        """A worker that takes work."""
+        service = self._launch_worker(role, slots=slots, **settings)
+        service.wait_for("worker_ready")
+        return service
+
+    def _wait_for_an_answer(self, collector: Service) -> None:
         def answers() -> bool:
-            assert service.process.poll() is None, f"the collector ended:\n{service.log}"
+            assert collector.process.poll() is None, f"the collector ended:\n{collector.log}"
             try:
                 with Client(self.broker_url, timeout=1) as client:
                     client.status()
@@ -173,18 +173,14 @@ class Stack:
             return True
 
         wait_until(answers, within=60, what="an answer of the collector")
-        return service
 
-    def start_worker(self, role: str = "folds", *, slots: int = 2, **settings: object) -> Service:
-        """A worker that takes work."""
+    def _launch_worker(self, role: str, *, slots: int, **settings: object) -> Service:
         name = f"worker-{len(self.services)}"
         own = {"home": self.folder / name, "cache": self.folder / "cache", **settings}
         arguments = ["worker", "--role", role]
         if role == "folds":
             arguments += ["--slots", str(slots)]
-        service = self.start(*arguments, **own)
-        service.wait_for("worker_ready")
-        return service
+        return self.start(*arguments, **own)
 
     def start_gateway(self, port: int | None = None, **settings: object) -> RestClient:
         """A gateway that answers, and its user."""
@@ -196,11 +192,13 @@ class Stack:
         return client
 
     def start_all(self, *, slots: int = 2, **settings: object) -> None:
-        """Topology, collector, one worker of each role."""
-        self.run("broker", "setup")
-        self.start_collector(**settings)
-        self.start_worker("prepare", **settings)
-        self.start_worker("folds", slots=slots, **settings)
+        """Topology, collector, one worker of each role; they start at the same time."""
+        self.declare_topology()
+        collector = self.start("collector", **settings)
+        workers = [self._launch_worker(role, slots=slots, **settings) for role in Role]
+        self._wait_for_an_answer(collector)
+        for worker in workers:
+            worker.wait_for("worker_ready")
 
     def rows(self, query: str) -> list[Any]:
         """What the database itself says."""
@@ -238,7 +236,9 @@ and backend_xid is not null"
             "broker": self.broker_url,
             "database": self.database_url,
             "home": self.folder / "home",
-            "isolation": strongest(),
+            # Tests meet a fold through files, and kill its processes: at level `strict` it has none
+            # of the host's files, and other pids.
+            "isolation": "process",
             "consumer_timeout_raised": "true",
             "heartbeat_seconds": 0.5,
             "worker_lost_after_seconds": 2,
@@ -289,11 +289,28 @@ def shared_stack(
     rabbitmq: NodeAddress, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Stack]:
     """A running stack with two slots for all tests of a file, which use names of their own."""
+    with _running(rabbitmq, tmp_path_factory, strict_if_required()) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def shared_process_stack(
+    rabbitmq: NodeAddress, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Stack]:
+    """As `shared_stack`, with folds that see the host's files."""
+    with _running(rabbitmq, tmp_path_factory, Isolation.PROCESS) as made:
+        yield made
+
+
+@contextlib.contextmanager
+def _running(
+    rabbitmq: NodeAddress, tmp_path_factory: pytest.TempPathFactory, isolation: Isolation
+) -> Iterator[Stack]:
     folder = tmp_path_factory.mktemp("stack")
     with new_vhost(rabbitmq) as vhost:
         made = Stack(vhost.amqp_url, f"sqlite:///{folder / 'datarun.sqlite'}", folder)
         try:
-            made.start_all()
+            made.start_all(isolation=isolation)
             yield made
         finally:
             made.close()

@@ -6,7 +6,8 @@ import os
 
 import pytest
 
-from consumer.sandbox.levels import strict_obstacle
+from consumer.sandbox.levels import strict_obstacle, strongest
+from schemas.states import Isolation
 
 REQUIRED = "DATARUN_TEST_REQUIRE_STRICT"
 """Set to 1 where the level has to hold: then nothing is skipped."""
@@ -21,3 +22,11 @@ def require_strict() -> None:
     if os.environ.get(REQUIRED) == "1":
         pytest.fail(reason)
     pytest.skip(reason)
+
+
+def strict_if_required() -> Isolation:
+    """The strongest level that the host allows; fails where that has to be strict."""
+    level = strongest()
+    if level is not Isolation.STRICT and os.environ.get(REQUIRED) == "1":
+        pytest.fail(f"isolation strict does not hold on this host: {strict_obstacle()}")
+    return level

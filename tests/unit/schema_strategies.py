@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import types
 import typing
@@ -188,6 +189,7 @@ _BY_TYPE: dict[object, st.SearchStrategy[Any]] = {
 }
 
 
+@functools.cache
 def of_model(model: type[BaseModel]) -> st.SearchStrategy[Any]:
     """Instances of a model, field by field from its annotations."""
     if model in _MADE_BY_HAND:

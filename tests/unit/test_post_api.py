@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import pydoc
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +51,14 @@ def test_an_import_of_everything_brings_the_functions_and_nothing_else() -> None
 
     assert {name for name in namespace if not name.startswith("__")} == set(SIGNATURES)
     assert datarun.post_api is post_api
+
+
+def test_help_shows_each_function_with_what_it_does() -> None:
+    text = pydoc.plain(pydoc.render_doc(post_api))
+
+    for name in SIGNATURES:
+        assert f"    {name}(host_url" in text
+    assert "Register a data set; its id is" in text
 
 
 def test_a_mask_is_not_taken_for_row_numbers() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ from consumer.preparation.split_task import SplitTask
 from consumer.workflows.failure import Refusal
 from schemas.states import Culprit, FailureKind
 
+ROOT = Path(__file__).parents[2]
 NUMBERS = pd.DataFrame(
     {"a": np.arange(20), "b": np.arange(20) / 4, "y": ["no", "yes"] * 10}
 ).to_csv(index=False)
@@ -27,6 +30,8 @@ def task(folder: Path, content: str | bytes, target: str, elements: str) -> Spli
         out=str(folder / "out"),
         folder=str(folder / "home"),
         threads=1,
+        memory_bytes=1 << 30,
+        processes=64,
         files=("data.csv",),
         elements=(elements,),
         scoring=(),
@@ -115,3 +120,10 @@ def test_file_that_cannot_be_split(
 
     assert str(refused.value).startswith(message)
     assert (refused.value.kind, refused.value.culprit) == (FailureKind.DATA, Culprit.ORGANISER)
+
+
+def test_a_file_is_read_before_scikit_learn_is_imported() -> None:
+    # Importing it takes longer than finding out that most bad files are bad.
+    code = "import consumer.preparation.held_out, sys; print('sklearn' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, check=True)
+    assert done.stdout == b"False\n"
