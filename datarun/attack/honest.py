@@ -37,7 +37,7 @@ class Honest:
 
     @classmethod
     def before(cls, ground: Ground) -> Self:
-        """Run some, on all labels, in the slot where attacks will run; RuntimeError if they fail."""
+        """Run some, on all labels, in the slot of the attacks; RuntimeError when they fail."""
         ended = [_run(ground) for _ in range(_BEFORE)]
         for one in ended:
             if one.state is not FoldState.TESTED or "FOUND" in one.output:

@@ -11,6 +11,7 @@ from schemas.states import FailureKind, Phase
 
 _attack = partial(Attack, Family.LEARNING)
 
+_BLAMES = json.dumps({"kind": "data", "culprit": "organiser", "message": "his", "traceback": ""})
 _UNPICKLED = """
     class Evil:
         def __reduce__(self):
@@ -165,8 +166,8 @@ ATTACKS = (
             except ValueError:
                 pass
             libc = ctypes.CDLL(None)
-            page = X.ctypes.data & -4096
-            if libc.mprotect(ctypes.c_void_p(page), X.nbytes, mmap.PROT_READ | mmap.PROT_WRITE) == 0:
+            page = ctypes.c_void_p(X.ctypes.data & -4096)
+            if libc.mprotect(page, X.nbytes, mmap.PROT_READ | mmap.PROT_WRITE) == 0:
                 ctypes.memset(X.ctypes.data, 0, X.nbytes)
             return np.zeros(len(X))
             """,
@@ -291,7 +292,7 @@ ATTACKS = (
         "Blames the organiser in a report of its own.",
         regressor(
             f"""
-            payload = {json.dumps({"kind": "data", "culprit": "organiser", "message": "his", "traceback": ""}).encode()!r}
+            payload = {_BLAMES.encode()!r}
             os.write(3, struct.pack(">BQ", 6, len(payload)) + payload)
             time.sleep(600)
             """

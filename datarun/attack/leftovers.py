@@ -66,7 +66,8 @@ ATTACKS = (
             import pathlib
             for module in (np, sklearn, os):
                 folder = pathlib.Path(module.__file__).parent
-                for path in (folder / "datarun-attack.py", folder / "__pycache__/datarun-attack.pyc"):
+                for name in ("datarun-attack.py", "__pycache__/datarun-attack.pyc"):
+                    path = folder / name
                     try:
                         path.write_text("left")
                         print("STOLEN", path)

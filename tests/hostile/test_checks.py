@@ -174,9 +174,9 @@ def test_whatever_is_left_is_seen(ground: ExecutorGround, tmp_path: Path) -> Non
 
     def starts_a_stray() -> None:
         """Whose parent is not the worker."""
-        script = f"import os, time; os.chdir({str(scratch)!r} + '/stray')\nif os.fork() == 0: time.sleep(60)"
         (scratch / "stray").mkdir()
-        subprocess.run([sys.executable, "-c", script], check=True)
+        script = "import os, time\nif os.fork() == 0: time.sleep(60)"
+        subprocess.run([sys.executable, "-c", script], cwd=scratch / "stray", check=True)
 
     def leaves_a_file() -> None:
         (scratch / "fold-left").touch()

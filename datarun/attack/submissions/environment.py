@@ -4,28 +4,12 @@ import os
 
 from attempts import attempt
 
-HARMLESS = set(
-    [
-        "PATH",
-        "LANG",
-        "TZ",
-        "LD_LIBRARY_PATH",
-        "CUDA_VISIBLE_DEVICES",
-        "OMP_NUM_THREADS",
-        "OPENBLAS_NUM_THREADS",
-        "MKL_NUM_THREADS",
-        "LOKY_MAX_CPU_COUNT",
-        "HOME",
-        "TMPDIR",
-        "PWD",
-        "LC_CTYPE",
-        "GLIBC_TUNABLES",
-        "PYTHONPATH",
-        "PYTHONUTF8",
-        "PYTHONDONTWRITEBYTECODE",
-        "PYTHONHASHSEED",
-    ]
-)
+HARMLESS = {
+    *("PATH", "LANG", "TZ", "LC_CTYPE", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "HOME", "PWD"),
+    *("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "LOKY_MAX_CPU_COUNT"),
+    *("PYTHONPATH", "PYTHONUTF8", "PYTHONDONTWRITEBYTECODE", "PYTHONHASHSEED"),
+    *("TMPDIR", "GLIBC_TUNABLES"),
+}
 
 
 def attack(X, y):
