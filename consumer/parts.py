@@ -71,7 +71,11 @@ def open_part(descriptor: int, part_format: Literal["npy", "pickle"]) -> Any:
     Unpickling runs code that the file chooses: only a fold's own process may do it. The mapping
     stays until that process ends.
     """
-    view = _mapped_for_good(descriptor)
+    return read_part(mapped_for_good(descriptor), part_format)
+
+
+def read_part(view: memoryview, part_format: Literal["npy", "pickle"]) -> Any:
+    """As `open_part`, of a part that is mapped."""
     if part_format == "npy":
         return _mapped_array(view)
     magic, length, count = _COUNTS.unpack_from(view)
@@ -91,7 +95,7 @@ def map_npy(path: Path) -> npt.NDArray[Any]:
         return _mapped_array(memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)))
 
 
-def _mapped_for_good(descriptor: int) -> memoryview:
+def mapped_for_good(descriptor: int) -> memoryview:
     """Map a file privately without keeping a descriptor of it, as Python's `mmap` does.
 
     Whoever has one can open the file again through /proc, and write to it where its owner may.

@@ -164,7 +164,7 @@ class Isolation(StrEnum):
     """An own process with limits; it shares user, files and network with the worker."""
 
     NONE = "none"
-    """As `process`, without limits on what the process may do; for debugging only."""
+    """As `process`, without limits on memory, CPU time and processes; for debugging only."""
 
 
 class Visibility(StrEnum):

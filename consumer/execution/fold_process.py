@@ -20,14 +20,14 @@ from threadpoolctl import ThreadpoolController
 
 from consumer.execution.fold_task import FoldTask
 from consumer.execution.frames import BEGIN, HEADER, FrameKind, receive_exactly
-from consumer.parts import open_part
+from consumer.parts import mapped_for_good, read_part
 from consumer.sandbox.linux import flush_c_streams
 from consumer.sandbox.namespaces import Walls
 from consumer.sandbox.seal import Surroundings, leave_the_slot, settle, wait_for_a_job
 from consumer.workflows.custom import CustomWorkflow
 from consumer.workflows.failure import Failure, describe
 from consumer.workflows.standard import StandardWorkflow
-from consumer.workflows.submission import install_submission, write_files
+from consumer.workflows.submission import install_submission, submission_folder, write_files
 from schemas.states import Culprit, FailureKind
 
 
@@ -37,6 +37,15 @@ class Workflow(Protocol):
     def shaped(self, x: Any) -> Any: ...
     def train(self, x: Any) -> None: ...
     def predict(self, x: Any) -> npt.NDArray[Any]: ...
+
+
+_CANNOT_SAY = json.dumps(
+    Failure(
+        FailureKind.CRASHED,
+        Culprit.SUBMISSION,
+        "crashed: the failure could not be told; the code has replaced functions of Python's own",
+    ).as_json()
+).encode()
 
 
 class _Ended(Exception):
@@ -56,7 +65,10 @@ class _Fold:
             header += receive_exactly(connection, HEADER.size - len(header))
         _, size = HEADER.unpack(header)
         self._task = FoldTask(**pickle.loads(receive_exactly(connection, size)))
-        self._x = descriptors
+        # Before any code but ours runs, which could open them again, and write to them.
+        self._x = [mapped_for_good(descriptor) for descriptor in descriptors]
+        for descriptor in descriptors:
+            os.close(descriptor)
         self._folder = Path(self._task.folder)
         around = Surroundings(
             folder=self._folder,
@@ -69,7 +81,8 @@ class _Fold:
             else None,
         )
         settle(around, controller)
-        self._submission = install_submission(self._folder, self._task.submission)
+        self._submission = submission_folder(self._folder)
+        write_files(self._submission, self._task.submission)
         self._organiser: Path | None = None
         if self._task.custom_file is not None:
             self._organiser = self._folder / "organiser"
@@ -80,18 +93,18 @@ class _Fold:
         """All phases, until one fails."""
         workflow: Workflow = self._tried(self._workflow)
         x_train, x_test = self._tried(
-            lambda: [workflow.shaped(open_part(x, self._task.x_format)) for x in self._x]
+            lambda: [workflow.shaped(read_part(x, self._task.x_format)) for x in self._x]
         )
-        for descriptor in self._x:
-            os.close(descriptor)
+        # Not before: nothing of the organiser's may import what is the submission's.
+        install_submission(self._folder, behind=self._organiser)
         # The submission's code comes next: what is said until here is our own word.
         self._send(FrameKind.BEGUN, BEGIN.pack(time.monotonic(), time.process_time()))
         self._tried(lambda: workflow.train(x_train))
         self._send(FrameKind.TRAINED)
         receive_exactly(self._connection, 1)
-        self._send_array(FrameKind.VALIDATED, self._tried(lambda: workflow.predict(x_train)))
+        self._send(FrameKind.VALIDATED, self._tried(lambda: _npy(workflow.predict(x_train))))
         receive_exactly(self._connection, 1)
-        self._send_array(FrameKind.TESTED, self._tried(lambda: workflow.predict(x_test)))
+        self._send(FrameKind.TESTED, self._tried(lambda: _npy(workflow.predict(x_test))))
 
     def _workflow(self) -> Workflow:
         if self._task.custom_file is None:
@@ -103,10 +116,16 @@ class _Fold:
         try:
             return step()
         except BaseException as error:
-            organiser = str(self._organiser) if self._organiser else None
-            failure = describe(error, str(self._submission), organiser)
-            self._send(FrameKind.FAILED, json.dumps(failure.as_json()).encode())
+            self._send(FrameKind.FAILED, self._report(error))
             raise _Ended from error
+
+    def _report(self, error: BaseException) -> bytes:
+        organiser = str(self._organiser) if self._organiser else None
+        try:
+            failure = describe(error, str(self._submission), organiser)
+            return json.dumps(failure.as_json()).encode()
+        except BaseException:  # noqa: BLE001 - user code put its own in the place of what we call
+            return _CANNOT_SAY
 
     def _send(self, kind: FrameKind, payload: bytes = b"") -> None:
         _flush()
@@ -114,13 +133,12 @@ class _Fold:
             os._exit(0)
         self._connection.sendall(HEADER.pack(kind, len(payload)) + payload)
 
-    def _send_array(self, kind: FrameKind, array: npt.NDArray[Any]) -> None:
-        prefix = io.BytesIO()
-        np.lib.format.write_array_header_1_0(
-            prefix, np.lib.format.header_data_from_array_1_0(array)
-        )
-        prefix.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
-        self._send(kind, prefix.getvalue())
+
+def _npy(array: npt.NDArray[Any]) -> bytes:
+    prefix = io.BytesIO()
+    np.lib.format.write_array_header_1_0(prefix, np.lib.format.header_data_from_array_1_0(array))
+    prefix.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+    return prefix.getvalue()
 
 
 def become_fold(

@@ -66,6 +66,7 @@ class FoldRun:
         self._clock = PhaseClock()
         self._predictions: dict[Phase, npt.NDArray[np.float64]] = {}
         self._verdict: Verdict | None = None
+        self._sees_its_slot = True
         self._heard_at: float | None = None
         """When the present phase's frame came; None as long as it has not."""
 
@@ -78,6 +79,7 @@ class FoldRun:
         """
         job = self._job
         place = folder or BOX / "fold"
+        self._sees_its_slot = folder is not None
         with contextlib.ExitStack() as held:
             try:
                 frame = await _in_thread(job_size(job), job_frame, job, place, threads)
@@ -222,7 +224,7 @@ class FoldRun:
         if self._verdict is not None:
             return self._verdict
         if report is None:
-            return verdicts.slot_lost(self._job, self._phase)
+            return verdicts.slot_lost(self._job, self._phase, in_reach=self._sees_its_slot)
         if report.over is not None:
             return verdicts.over_limit(self._job, self._phase, report.over)
         return verdicts.died(self._job, self._phase, report.status)

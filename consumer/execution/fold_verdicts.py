@@ -55,9 +55,12 @@ def hung_up(job: FoldJob, phase: Phase) -> Verdict:
     return _verdict(job, phase, FailureKind.CRASHED, what)
 
 
-def slot_lost(job: FoldJob, phase: Phase) -> Verdict:
-    """The process that watched the fold was killed."""
+def slot_lost(job: FoldJob, phase: Phase, *, in_reach: bool) -> Verdict:
+    """The process that watched the fold was killed. in_reach: a fold's code can do so."""
     what = f"crashed: the process that watches the fold was killed in {phase}"
+    if not in_reach:
+        verdict = infrastructure(what)
+        return verdict.model_copy(update={"phase": phase})
     return _verdict(job, phase, FailureKind.CRASHED, what)
 
 

@@ -60,13 +60,14 @@ class _OwnShare:
     moment: float
     private: int
     memory: int
+    shared: int
 
     def holds(self, private: int, now: float) -> bool:
         """Whether it need not be read again. All in kB and seconds."""
         return abs(private - self.private) < 1024 and now - self.moment < 1
 
 
-_NOT_READ = _OwnShare(0.0, 0, 0)
+_NOT_READ = _OwnShare(0.0, 0, 0, 0)
 
 
 class Meter:
@@ -125,7 +126,10 @@ class Meter:
         processes = 0
         if len(pids) > 1:
             memory, processes = self._together(pids)
-            self._peak = max(self._peak, memory + self._kept_in_files(pids))
+            self._peak = max(
+                self._peak,
+                memory + self._kept_in_files(sum(share.shared for share in self._shares.values())),
+            )
         status = status_of(self._fold)
         if status is not None:
             grown = max(0, status.private - self._inherited)
@@ -137,7 +141,7 @@ class Meter:
             if len(pids) <= 1:
                 # Inherited pages are copied early, and looked at late.
                 self._grown = max(self._grown, grown)
-                files = self._kept_in_files(pids)
+                files = self._kept_in_files(status.shared)
                 self._peak = max(self._peak, self._grown + self._copied + files)
                 processes = status.threads
         return Usage(self._cpu, self._peak, processes)
@@ -155,15 +159,12 @@ class Meter:
             return 0.0
         return dead_children_cpu_seconds(self._reaper) - self._orphans_before
 
-    def _kept_in_files(self, pids: list[int]) -> int:
-        """What the fold's own file system takes, in kB, beyond what its processes have mapped."""
+    def _kept_in_files(self, mapped: int) -> int:
+        """What the fold's own file system takes beyond what its processes have mapped, in kB."""
         if self._box is None:
             return 0
         space = os.fstatvfs(self._box)
         used = (space.f_blocks - space.f_bfree) * space.f_frsize // 1024
-        if used == 0:
-            return 0
-        mapped = sum(status.shared for pid in pids if (status := status_of(pid)) is not None)
         return max(0, used - mapped)
 
     def _together(self, pids: list[int]) -> tuple[int, int]:
@@ -182,7 +183,7 @@ class Meter:
                 share := share_of(pid)
             ):
                 memory = max(share.alone, share.proportional - inherited)
-                self._shares[pid] = _OwnShare(now, private, memory)
+                self._shares[pid] = _OwnShare(now, private, memory, share.shared)
         memory = sum(share.memory for share in self._shares.values())
         return memory, sum(status.threads for status in statuses.values())
 

@@ -12,7 +12,15 @@ from dataclasses import dataclass
 from consumer.sandbox.linux import cpu_clock
 
 _TICK = os.sysconf("SC_CLK_TCK")
-_STATUS = (b"RssAnon:", b"RssShmem:", b"VmSwap:", b"RssFile:", b"VmHWM:", b"Threads:")
+_STATUS = (
+    b"RssAnon:",
+    b"RssShmem:",
+    b"VmSwap:",
+    b"VmPTE:",
+    b"RssFile:",
+    b"VmHWM:",
+    b"Threads:",
+)
 _HAS_CHILDREN_FILES = os.path.exists(f"/proc/self/task/{os.getpid()}/children")
 """CONFIG_PROC_CHILDREN."""
 
@@ -22,7 +30,7 @@ class Status:
     """What the kernel says of a process's memory, in kB, and its threads."""
 
     private: int
-    """Anonymous and shared-memory pages, inherited ones included."""
+    """Anonymous and shared-memory pages, inherited ones included, and the tables of all pages."""
 
     shared: int
     """Those of shared memory: files of a tmpfs too."""
@@ -48,7 +56,7 @@ def status_of(pid: int | str) -> Status | None:
             values[name] = int(rest.split()[0])
     if not values[b"VmHWM:"]:
         return None
-    private = values[b"RssAnon:"] + values[b"RssShmem:"] + values[b"VmSwap:"]
+    private = values[b"RssAnon:"] + values[b"RssShmem:"] + values[b"VmSwap:"] + values[b"VmPTE:"]
     return Status(
         private,
         values[b"RssShmem:"],
@@ -68,6 +76,9 @@ class Share:
     proportional: int
     """Each page divided by the number of processes that have it."""
 
+    shared: int
+    """Pages of shared memory alone, divided likewise."""
+
 
 def share_of(pid: int | str) -> Share | None:
     """None when the process is gone. About half a millisecond for a process of 100 MB."""
@@ -85,7 +96,7 @@ def share_of(pid: int | str) -> Share | None:
         return None
     anonymous = values.get(b"Pss_Anon", 0) + values.get(b"Pss_Shmem", 0) + values.get(b"SwapPss", 0)
     alone = values.get(b"Private_Dirty", 0) + values.get(b"Swap", 0)
-    return Share(alone, anonymous)
+    return Share(alone, anonymous, values.get(b"Pss_Shmem", 0))
 
 
 def descendants(root: int) -> list[int]:

@@ -218,6 +218,9 @@ def _clear_namespace(fold: int, reaper: Reaper, meter: Meter) -> int:
         meter.reaped(reaper.clear())
     except (OSError, EOFError):  # the zygote buries this slot, and all that is below it
         os._exit(1)
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:  # in case one became a child of this process
+            continue
     return status
 
 

@@ -27,6 +27,7 @@ from consumer.sandbox.linux import (
     adopt_orphans,
     name_process,
     signal_when_parent_dies,
+    use_all_descriptors,
     use_huge_pages,
 )
 from consumer.sandbox.seal import set_the_scene
@@ -74,8 +75,11 @@ class _Zygote:
         os.close(descriptor)
         pidfd = os.pidfd_open(pid)
         self._slots[pid] = packet["slot"], pidfd
-        # Not its number, which is another one outside of this process's namespace.
-        packets.send(self._control, {"slot": packet["slot"]}, (pidfd,))
+        try:
+            # Not its number, which is another one outside of this process's namespace.
+            packets.send(self._control, {"slot": packet["slot"]}, (pidfd,))
+        except OSError:  # the worker, if it lives, asks again
+            os.kill(pid, signal.SIGKILL)
         return pidfd
 
     def _bury(self, pid: int, number: int, pidfd: int) -> None:
@@ -125,6 +129,7 @@ def main() -> NoReturn:
     signal_when_parent_dies(signal.SIGCONT)
     name_process("fold zygote")
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    use_all_descriptors()
     zygote = _Zygote(socket.socket(fileno=int(sys.argv[1])), filter_program(sys.argv))
     set_the_scene()
     gc.collect()

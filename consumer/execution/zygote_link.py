@@ -41,9 +41,12 @@ class ZygoteLink:
     @classmethod
     async def start(cls, folder: Path, isolation: Isolation) -> ZygoteLink:
         """Start one and wait until it is warm. Raises ZygoteError."""
-        process = start_clean(
-            "consumer.execution.zygote", folder, threads=ZYGOTE_THREADS, isolation=isolation
-        )
+        try:
+            process = start_clean(
+                "consumer.execution.zygote", folder, threads=ZYGOTE_THREADS, isolation=isolation
+            )
+        except (OSError, ImportError) as error:
+            raise ZygoteError(f"the zygote could not be started: {error}") from error
         link = cls(*process)
         try:
             await asyncio.wait_for(link._ready, START_SECONDS)

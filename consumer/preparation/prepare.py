@@ -182,6 +182,9 @@ def _ended(report: SlotReport | None, wall_seconds: float, memory_bytes: int) ->
         return _verdict(death_sentence(report.status, Phase.DATA))
     if report.over["limit"] == "wall":
         return _verdict(f"timeout: {wall_seconds:.1f} s wall in data", FailureKind.TIMEOUT)
+    if report.over["limit"] == "processes":
+        used = int(report.over["used"])
+        return _verdict(f"crashed: {used} processes and threads, {_PROCESSES} allowed, in data")
     amounts = of_limit(float(report.over["used"]) * 1024, memory_bytes)
     return _verdict(f"memory: {amounts} in data", FailureKind.MEMORY)
 
@@ -198,9 +201,14 @@ def _prepared(report: SplitReport, out: Path, output: Output) -> PreparedData:
         )
         for part in report.parts
     )
-    for part in parts:
-        if part.path.parent != out or part.path.is_symlink() or not part.path.is_file():
-            raise PrepareFailed(_verdict(f"part {part.name} was not written as a file"), output)
+    files = {out / f"{name}.npy" for name in ("y_train", "y_test")}
+    files |= {part.path for part in parts} | ({out / CLASSES_FILE} if report.has_classes else set())
+    for path in files:
+        # What the organiser's code has put there may be a link to a file of ours, or a pipe.
+        if path.parent != out or path.is_symlink() or not path.is_file():
+            raise PrepareFailed(_verdict(f"{path.name} was not written as a file"), output)
+    if not {part.name for part in parts} >= {"X_train", "y_train", "X_test", "y_test"}:
+        raise PrepareFailed(_verdict("not all parts were written"), output)
     classes: npt.NDArray[Any] | None = None
     try:
         rows = [len(map_npy(out / f"{name}.npy")) for name in ("y_train", "y_test")]

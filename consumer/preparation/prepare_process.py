@@ -67,7 +67,13 @@ def _prepare(task: SplitTask, program: bytes | None) -> tuple[FrameKind, bytes]:
 
     set_the_scene()
     walls = Walls(program, task.memory_bytes, task.processes) if program is not None else None
-    around = Surroundings(folder=Path(task.folder), threads=task.threads, seed=0, walls=walls)
+    around = Surroundings(
+        folder=Path(task.folder),
+        threads=task.threads,
+        seed=0,
+        file_bytes=task.memory_bytes,
+        walls=walls,
+    )
     settle(around, ThreadpoolController())
     os.chdir(task.folder)
     try:

@@ -22,9 +22,11 @@ CODE = Path("/code")
 _PYTHON = Path("/python")
 _SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
 _ETC = ("alternatives", "ld.so.cache", "ld.so.conf", "ld.so.conf.d", "localtime", "mime.types")
-"""What programs need to run, and nothing that says whose machine this is."""
+"""What programs need to run."""
 
-_DEVICES = ("null", "zero", "full", "random", "urandom")
+_DEVICES = ("null", "full", "random", "urandom")
+"""Not zero: to map it is shared memory that is nobody's."""
+
 _LINKS = (
     ("/proc/self/fd", "/dev/fd"),
     ("/proc/self/fd/0", "/dev/stdin"),
@@ -83,6 +85,7 @@ def bubblewrap(
         words += ["--ro-bind-try", f"/etc/{name}", f"/etc/{name}"]
     for descriptor, name in zip(data, ("passwd", "group"), strict=True):
         words += ["--ro-bind-data", str(descriptor), f"/etc/{name}"]
+    words += ["--setenv", "PYTHONPATH", str(CODE)]
     words += ["--proc", "/proc", "--dir", "/dev"]
     for name in _DEVICES:
         words += ["--dev-bind", f"/dev/{name}", f"/dev/{name}"]

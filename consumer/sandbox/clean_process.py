@@ -13,7 +13,7 @@ from pathlib import Path
 
 from consumer import packets
 from consumer.sandbox.as_nobody import NOBODY, STAGING
-from consumer.sandbox.box import CODE, View, bubblewrap, python_views, user_files
+from consumer.sandbox.box import View, bubblewrap, python_views, user_files
 from consumer.sandbox.seal import KEPT_VARIABLES, THREAD_VARIABLES
 from consumer.sandbox.syscall_filter import compiled_filter
 from schemas.states import Isolation
@@ -38,11 +38,12 @@ def start_clean(
     with ExitStack() as held:
         ours, theirs = packets.socket_pair()
         held.enter_context(theirs)
+        given_up = held.enter_context(ExitStack())
+        given_up.enter_context(ours)
         ours.setblocking(False)
         passed = [theirs.fileno()]
         arguments = ["-P", "-s", "-m", module, str(theirs.fileno())]
         command: Sequence[str] = (sys.executable, *arguments)
-        code = Path(__file__).resolve().parents[2]
         if isolation is Isolation.STRICT:
             program = os.memfd_create("filter")
             data = user_files()
@@ -52,10 +53,9 @@ def start_clean(
             os.write(program, compiled_filter())
             os.lseek(program, 0, os.SEEK_SET)
             command = _sandboxed([*arguments, str(program)], views, data)
-            code = CODE
         process = subprocess.Popen(
             command,
-            env=_environment(threads, code),
+            env=_environment(threads),
             cwd=folder,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -63,6 +63,7 @@ def start_clean(
             pass_fds=passed,
             start_new_session=True,
         )
+        given_up.pop_all()
     return process, ours
 
 
@@ -91,13 +92,13 @@ def _sandboxed(
     return (*launch, *sources, *bubblewrap([python, *arguments], staged, data))
 
 
-def _environment(threads: int, code: Path) -> dict[str, str]:
+def _environment(threads: int) -> dict[str, str]:
     kept = {name: os.environ[name] for name in KEPT_VARIABLES if name in os.environ}
     return {
         "LANG": "C.UTF-8",
         **kept,
         **dict.fromkeys(THREAD_VARIABLES, str(threads)),
-        "PYTHONPATH": str(code),
+        "PYTHONPATH": str(Path(__file__).resolve().parents[2]),
         "PYTHONUTF8": "1",
         "PYTHONDONTWRITEBYTECODE": "1",
         # The order of sets of strings is the same on every worker.

@@ -57,7 +57,7 @@ def strict_obstacle() -> str | None:
                 stderr=words.fileno(),
             )
         except (OSError, ImportError, RuntimeError) as error:
-            return f"libseccomp cannot be used: {error}; apt-get install libseccomp2"
+            return f"the sandbox cannot be started: {error} (apt-get install libseccomp2)"
         try:
             obstacle = _answer(connection)
         finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import resource
 from enum import IntFlag
 
 _PR_SET_PDEATHSIG = 1
@@ -17,14 +18,24 @@ _SECCOMP_MODE_FILTER = 2
 _CAPABILITIES_VERSION_3 = 0x20080522
 _MS_REC_PRIVATE = 1 << 14 | 1 << 18
 _MS_REMOUNT = 1 << 5
+_MS_BIND = 1 << 12
 
 _MADV_COLLAPSE = 25
 _HUGE = 2 << 20
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
-with open("/proc/sys/kernel/cap_last_cap", encoding="ascii") as _file:
-    _LAST_CAPABILITY = int(_file.read())
+
+def _last_capability() -> int:
+    try:
+        with open("/proc/sys/kernel/cap_last_cap", encoding="ascii") as file:
+            return int(file.read())
+    except OSError:
+        return 40  # CAP_CHECKPOINT_RESTORE, the last one of Linux 5.9 to 6.x
+
+
+_LAST_CAPABILITY = _last_capability()
+"""Read once: a fold has no time for it."""
 
 
 class Namespace(IntFlag):
@@ -41,6 +52,7 @@ class Namespace(IntFlag):
 class MountOption(IntFlag):
     """What a mounted file system does not offer."""
 
+    READ_ONLY = 1 << 0
     NO_SETUID = 1 << 1
     NO_DEVICES = 1 << 2
     NO_EXECUTION = 1 << 3
@@ -64,6 +76,12 @@ def remount(target: str, options: MountOption, data: str) -> None:
     _checked(_libc.mount(None, target.encode(), None, flags, data.encode()), f"remount {target}")
 
 
+def make_read_only(target: str, options: MountOption) -> None:
+    """Let nobody write through this mount any more; other mounts of the same are left alone."""
+    flags = ctypes.c_ulong(options | MountOption.READ_ONLY | _MS_REMOUNT | _MS_BIND)
+    _checked(_libc.mount(None, target.encode(), None, flags, None), f"make {target} read-only")
+
+
 def keep_mounts_private() -> None:
     """From here on, what is mounted in one mount namespace is not seen in another."""
     flags = ctypes.c_ulong(_MS_REC_PRIVATE)
@@ -72,7 +90,7 @@ def keep_mounts_private() -> None:
 
 def bind(source: str, target: str) -> None:
     """Show a folder or file at a second place, with what is mounted below it."""
-    flags = ctypes.c_ulong(1 << 12 | 1 << 14)  # MS_BIND, MS_REC
+    flags = ctypes.c_ulong(_MS_BIND | 1 << 14)  # MS_REC
     done = _libc.mount(source.encode(), target.encode(), None, flags, None)
     _checked(done, f"bind {source}")
 
@@ -130,6 +148,16 @@ def name_process(name: str) -> None:
 def flush_c_streams() -> None:
     """Write out what C code has buffered for stdout and stderr."""
     _libc.fflush(None)
+
+
+def use_all_descriptors() -> None:
+    """Allow this process as many open files as it may have.
+
+    What others of the same user have sent and nobody has received counts against its limit when it
+    sends descriptors (unix(7), ETOOMANYREFS): a fold must not reach the limit of its slot.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def use_huge_pages() -> None:

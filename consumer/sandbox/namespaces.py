@@ -15,8 +15,10 @@ from consumer.sandbox.box import BOX
 from consumer.sandbox.linux import (
     MountOption,
     Namespace,
+    bind,
     drop_capabilities,
     filter_system_calls,
+    make_read_only,
     mount,
     refuse_new_privileges,
     remount,
@@ -27,6 +29,7 @@ from consumer.sandbox.linux import (
 _INODES = 100_000
 _USER = 1000
 _CAREFUL = MountOption.NO_SETUID | MountOption.NO_DEVICES
+_NO_PROGRAMS = _CAREFUL | MountOption.NO_EXECUTION
 _SPARE_PROCESSES = 32
 """A fold that forks too much is met by its slot, which says so; the kernel's limit is the wall."""
 
@@ -37,7 +40,7 @@ def enter() -> int:
     Comes right after the fork, ahead of need: all that takes time and depends on no job.
     """
     unshare(Namespace.MOUNT | Namespace.IPC | Namespace.UTS)
-    mount("proc", "/proc", _CAREFUL | MountOption.NO_EXECUTION)
+    mount("proc", "/proc", _NO_PROGRAMS)
     mount("tmpfs", str(BOX), _CAREFUL, f"mode=0700,size=1m,nr_inodes={_INODES}")
     for name in ("tmp", "shm"):
         (BOX / name).mkdir()
@@ -58,10 +61,13 @@ class Walls:
     def close(self) -> None:
         """The last step before other people's code: no way back."""
         remount(str(BOX), _CAREFUL, f"size={self.box_bytes},nr_inodes={_INODES}")
+        own = os.open("/proc/self", os.O_PATH | os.O_DIRECTORY)
+        _close_proc()
         unshare(Namespace.USER)
-        _write("/proc/self/setgroups", "deny")
-        _write("/proc/self/uid_map", f"{_USER} 0 1")
-        _write("/proc/self/gid_map", f"{_USER} 0 1")
+        _write("setgroups", "deny", own)
+        _write("uid_map", f"{_USER} 0 1", own)
+        _write("gid_map", f"{_USER} 0 1", own)
+        os.close(own)
         # Counted in this user namespace: no other fold's processes are.
         most = self.processes + _SPARE_PROCESSES
         resource.setrlimit(resource.RLIMIT_NPROC, (most, most))
@@ -74,8 +80,18 @@ class Walls:
         filter_system_calls(self.program)
 
 
-def _write(path: str, content: str) -> None:
-    descriptor = os.open(path, os.O_WRONLY)
+def _close_proc() -> None:
+    """A read-only /proc over the one that can be written to.
+
+    There a fold could make the kernel forget its peak of memory (clear_refs), and change pid 1,
+    which is the next fold's too.
+    """
+    bind("/proc", "/proc")
+    make_read_only("/proc", _NO_PROGRAMS)
+
+
+def _write(path: str, content: str, folder: int) -> None:
+    descriptor = os.open(path, os.O_WRONLY, dir_fd=folder)
     try:
         os.write(descriptor, content.encode())
     finally:

@@ -15,6 +15,7 @@ from typing import NoReturn
 from consumer import packets
 from consumer.sandbox.linux import Namespace, name_process, signal_when_parent_dies, unshare
 
+_CONTROL = 3
 _ANSWER_SECONDS = 3.0
 """A process of many gigabytes takes a while to give them back."""
 
@@ -46,6 +47,10 @@ class Reaper:
 def _become_pid_1(control: socket.socket) -> NoReturn:
     signal_when_parent_dies(signal.SIGKILL)
     name_process("fold reaper")
+    # Nothing of the slot's stays open here: the worker must see when that ends.
+    os.dup2(control.detach(), _CONTROL)
+    os.closerange(_CONTROL + 1, 1 << 16)
+    control = socket.socket(fileno=_CONTROL)
     cpu = 0.0
 
     def reap(options: int) -> bool:

@@ -45,8 +45,8 @@ def set_the_scene() -> None:
     and taking one module out of sight touches two. Everything of ours must be imported before.
     """
     os.umask(0o077)
-    _set_limit(resource.RLIMIT_CORE, 0)
-    _set_limit(resource.RLIMIT_NOFILE, _OPEN_FILES)
+    # 1, not 0: only then does the kernel start no program that collects core dumps (core(5)).
+    _set_limit(resource.RLIMIT_CORE, 1)
     kept = {
         name: os.environ[name]
         for name in (*KEPT_VARIABLES, *THREAD_VARIABLES)
@@ -123,6 +123,7 @@ def settle(around: Surroundings, controller: ThreadpoolController | None = None)
     """The last steps, once the job is known: limits, folders, threads and random numbers."""
     temporary = around.folder / "tmp"
     temporary.mkdir(parents=True)
+    _set_limit(resource.RLIMIT_NOFILE, _OPEN_FILES)
     if around.cpu_seconds is not None:
         # A second line: the slot measures the CPU time of the whole tree.
         _set_limit(resource.RLIMIT_CPU, int(around.cpu_seconds) + 2)

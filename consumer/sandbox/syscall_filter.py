@@ -93,10 +93,30 @@ _NOT_THERE = (
     "memfd_create",
     "memfd_secret",
     "shmget",
+    "msgget",
 )
+
+_CLONE_PARENT = 0x8000
+"""A child that is the slot's own, and not in its reaper's care."""
 
 _NEW_NAMESPACES = (0x20000, 0x2000000, 0x4000000, 0x8000000, 0x10000000, 0x20000000, 0x40000000)
 _TERMINAL_INPUT = (0x5412, 0x541C)  # TIOCSTI, TIOCLINUX
+_REAPER = 1
+_ABOUT_A_PROCESS = (
+    "prlimit64",
+    "sched_setaffinity",
+    "sched_setattr",
+    "sched_setparam",
+    "sched_setscheduler",
+)
+"""Their first argument is a pid."""
+
+_INT = 0xFFFFFFFF
+"""What the kernel looks at of an argument of 64 bits that is an int."""
+
+_SHARED_NAMELESS = 0x21  # MAP_SHARED | MAP_ANONYMOUS
+_UNIX = 1
+_UDP = 17
 _INET6 = 10
 _INET = 2
 _OPTIMIZE = 8
@@ -121,15 +141,26 @@ def compiled_filter() -> bytes:
         deny(name, errno.EPERM)
     for name in _NOT_THERE:
         deny(name, errno.ENOSYS)
-    for flag in _NEW_NAMESPACES:
+    for flag in (_CLONE_PARENT, *_NEW_NAMESPACES):
         deny("clone", errno.EPERM, pyseccomp.Arg(0, pyseccomp.MASKED_EQ, flag, flag))
     for request in _TERMINAL_INPUT:
-        low = pyseccomp.Arg(1, pyseccomp.MASKED_EQ, 0xFFFFFFFF, request)
+        low = pyseccomp.Arg(1, pyseccomp.MASKED_EQ, _INT, request)
         deny("ioctl", errno.EPERM, low)
+    # Pid 1 is of the same user, and outlives the fold: what limits it harms the next one.
+    for name in _ABOUT_A_PROCESS:
+        deny(name, errno.EPERM, pyseccomp.Arg(0, pyseccomp.MASKED_EQ, _INT, _REAPER))
     # Netlink, vsock, packet and the like are ways into the kernel, and past a network namespace.
     for family in range(_INET + 1, _INET6):
         deny("socket", errno.EAFNOSUPPORT, pyseccomp.Arg(0, pyseccomp.EQ, family))
     deny("socket", errno.EAFNOSUPPORT, pyseccomp.Arg(0, pyseccomp.GT, _INET6))
+    deny("socketpair", errno.EAFNOSUPPORT, pyseccomp.Arg(0, pyseccomp.GT, _UNIX))
+    # A protocol that is not there yet is a kernel module, which would be loaded.
+    for family in (_INET, _INET6):
+        of_family = pyseccomp.Arg(0, pyseccomp.EQ, family)
+        deny("socket", errno.EPROTONOSUPPORT, of_family, pyseccomp.Arg(2, pyseccomp.GT, _UDP))
+    # Pages of shared memory without a file are nobody's once they are unmapped.
+    nameless = pyseccomp.Arg(3, pyseccomp.MASKED_EQ, _SHARED_NAMELESS, _SHARED_NAMELESS)
+    deny("mmap", errno.EPERM, nameless)
     with os.fdopen(os.memfd_create("filter"), "w+b") as file:
         program.export_bpf(file)
         file.seek(0)

@@ -22,11 +22,18 @@ def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
         (folder / name).write_bytes(content)
 
 
-def install_submission(root: Path, files: Mapping[str, bytes]) -> Path:
-    """Make the files importable, as MODULE_PATH and by their plain names; returns their folder."""
-    folder = root.joinpath(*MODULE_PATH.split("."))
-    write_files(folder, files)
-    sys.path[:0] = [str(root), str(folder)]
+def submission_folder(root: Path) -> Path:
+    """Where the submission's files are."""
+    return root.joinpath(*MODULE_PATH.split("."))
+
+
+def install_submission(root: Path, behind: Path | None = None) -> None:
+    """Make the files importable, as MODULE_PATH and by their plain names.
+
+    behind: a folder whose modules come before those of the same name.
+    """
+    first = sys.path.index(str(behind)) + 1 if str(behind) in sys.path else 0
+    sys.path[first:first] = [str(root), str(submission_folder(root))]
     # As the import system would make them, were it not for a search of all of sys.path.
     for name in (PARENT_PACKAGE, MODULE_PATH):
         place = root.joinpath(*name.split("."))
@@ -34,7 +41,6 @@ def install_submission(root: Path, files: Mapping[str, bytes]) -> Path:
             package = ModuleType(name)
             package.__path__ = [str(place)]
             sys.modules[name] = package
-    return folder
 
 
 def load_element(element: str) -> object:

@@ -50,8 +50,8 @@ def demo(
     from producer.client import Client
     from schemas.settings import load_settings
 
-    signal.signal(signal.SIGTERM, _exit)
-    signal.signal(signal.SIGHUP, _exit)
+    signal.signal(signal.SIGTERM, exit_by_signal)
+    signal.signal(signal.SIGHUP, exit_by_signal)
     began = time.monotonic()
     settings, level = with_isolation(load_settings(slots=slots), or_weaker=True)
     say = _silent if json else _say
@@ -143,6 +143,6 @@ def _silent(text: str) -> None:
     """With --json: nothing but the table."""
 
 
-def _exit(number: int, frame: object) -> None:  # noqa: ARG001
+def exit_by_signal(number: int, frame: object) -> None:  # noqa: ARG001
     """As Ctrl-C does, so that whatever was begun is wound up."""
     raise SystemExit(128 + number)

@@ -11,7 +11,7 @@ _MEANING = {
     "and a filter for system calls",
     Isolation.PROCESS: "folds share user, files and network with the worker; "
     "do not run code you do not trust",
-    Isolation.NONE: "folds may do whatever the worker may; for debugging only",
+    Isolation.NONE: "as process, and no limit on memory, CPU time or processes; for debugging only",
 }
 
 

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from datarun.cli import (
+    attack,
     broker,
     data,
     demo,
@@ -43,6 +44,7 @@ WORK = "Data sets, submissions and results"
 PARTS = "The parts, for an installation of your own"
 
 app.command(rich_help_panel=STACK)(demo.demo)
+app.command(rich_help_panel=STACK)(attack.attack)
 app.command(rich_help_panel=STACK)(stack.up)
 app.command(rich_help_panel=STACK)(stack.down)
 app.command(rich_help_panel=STACK)(status.status)

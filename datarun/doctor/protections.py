@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+
+from consumer.sandbox.box import python_views
 
 Facts = Mapping[str, Any]
 """What a fold has found out about itself (`examiner`)."""
@@ -34,8 +37,9 @@ class _Check:
 
 _NAMESPACES = ("user", "mnt", "pid", "net", "ipc", "uts")
 _SHOWN = {"bin", "box", "code", "data", "dev", "etc", "lib", "lib32", "lib64", "libx32", "proc"}
-_SHOWN |= {"python", "sbin", "tmp", "usr"}
-_DEVICES = {"null", "zero", "full", "random", "urandom", "fd", "stdin", "stdout", "stderr", "shm"}
+_SHOWN |= {"sbin", "tmp", "usr"}
+_SHOWN |= {Path(view.place).parts[1] for view in python_views()[1]}
+_DEVICES = {"null", "full", "random", "urandom", "fd", "stdin", "stdout", "stderr", "shm"}
 _UNPRIVILEGED = "sysctl -w kernel.unprivileged_userns_clone=1, or, in a container, docs/security.md"
 _CHANGED = "this is datarun's own doing and should never be off: please report it"
 
@@ -119,9 +123,9 @@ _CHECKS = (
         lambda facts: (
             f"surplus: {', '.join(surplus)}"
             if (surplus := _surplus(facts["top"], _SHOWN) + _surplus(facts["dev"], _DEVICES))
-            else "no home folders, no cache, no sockets; /dev has only null, zero and the like"
+            else "no home folders, no cache, no sockets; /dev has only null and the like"
         ),
-        "put Python below /usr or into a virtual environment",
+        _CHANGED,
     ),
     _Check(
         "own, limited file system",
@@ -145,7 +149,7 @@ _CHECKS = (
     _Check(
         "resource limits",
         lambda facts: (
-            facts["limits"]["CORE"] == 0
+            facts["limits"]["CORE"] == 1
             and all(facts["limits"][name] > 0 for name in ("NPROC", "FSIZE", "NOFILE", "CPU"))
         ),
         lambda facts: (

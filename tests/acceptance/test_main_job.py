@@ -9,10 +9,10 @@ import pytest
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.model_selection import KFold, train_test_split
 
-from consumer.sandbox.levels import strongest
 from datarun import Custom, HoldOut
 from schemas.states import FoldState
 from tests.support.stack import Stack
+from tests.support.strict import strict_if_required
 from tests.support.submissions import DUMMY, FOREST, write_iris
 
 WITHIN = 60
@@ -24,7 +24,7 @@ def test_folds_of_iris_give_what_scikit_learn_gives(
 ) -> None:
     # Given a stack and iris
     stack: Stack = request.getfixturevalue(kind)
-    stack.start_all(isolation=strongest())
+    stack.start_all(isolation=strict_if_required())
     csv = write_iris(tmp_path)
     with stack.client() as client:
         iris = client.publish_data(
@@ -201,7 +201,7 @@ def test_a_custom_data_set_whose_x_is_a_list_of_series(shared_stack: Stack, tmp_
 @pytest.mark.timeout(300)
 def test_a_data_set_of_100_mb_and_predictions_of_20_mb(stack: Stack, tmp_path: Path) -> None:
     # Given a CSV file of 100 MB with ten classes
-    stack.start_all(slots=1, isolation=strongest())
+    stack.start_all(slots=1, isolation=strict_if_required())
     rows, columns = 530_000, 10
     random = np.random.default_rng(0)
     csv = tmp_path / "big.csv"

@@ -24,14 +24,14 @@ from sklearn.model_selection import train_test_split
 from consumer.jobs import PreparedData, PrepareFailed
 from consumer.parts import open_part
 from consumer.preparation.prepare import prepare_dataset
-from consumer.sandbox.levels import strongest
 from schemas.datasets import Custom, HoldOut, Split
 from schemas.messages import DataMessage
 from schemas.states import Culprit, FailureKind, Isolation, Phase, Visibility
 from schemas.verdicts import Verdict
+from tests.support.strict import strict_if_required
 
 Content = str | bytes
-ISOLATION = strongest()
+ISOLATION = strict_if_required()
 
 
 class Case:
@@ -413,3 +413,33 @@ def test_cancelled_preparation_leaves_nothing_running(tmp_path: Path) -> None:
 
     # Then its process is gone
     assert not psutil.pid_exists(int(pid_file.read_text()))
+
+
+LINKS = """
+import json, os, pathlib, struct
+import numpy as np
+out = pathlib.Path(OUT)
+for name in ("X_train", "X_test", "y_train", "y_test", "classes"):
+    np.save(out / f"{name}.npy", np.zeros(4))
+(out / LINKED).unlink(missing_ok=True)
+(out / LINKED).symlink_to("/etc/hostname")
+part = {"format": "npy", "visibility": "public"}
+names = ("X_train", "X_test", "y_train", "y_test")
+report = {"n_train": 4, "n_test": 4, "columns": None, "has_classes": True,
+          "parts": [{"name": name, **part} for name in names if f"{name}.npy" != LINKED]}
+said = json.dumps(report).encode()
+os.write(3, struct.pack(">BQ", 7, len(said)) + said)
+os._exit(0)
+"""
+
+
+@pytest.mark.parametrize("linked", ["y_train.npy", "classes.npy"])
+def test_what_is_written_is_no_link_to_a_file_of_the_worker(tmp_path: Path, linked: str) -> None:
+    # Given an organiser whose code says that it has split, and leaves a link among the parts
+    folder = "/data/out" if ISOLATION is Isolation.STRICT else str(tmp_path / "out")
+    code = LINKS.replace("OUT", repr(folder)).replace("LINKED", repr(linked))
+    case = prepare_with(tmp_path, f"exec({code!r}, {{}})")
+
+    # When the worker looks at the parts, then it does not follow it
+    failed = case.fail()
+    assert failed.verdict.message == f"{linked} was not written as a file", failed.output

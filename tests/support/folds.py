@@ -24,11 +24,11 @@ from sklearn.datasets import load_iris
 from consumer.execution.executor import FoldExecutor
 from consumer.jobs import FoldJob, FoldOutcome, ResolvedLimits
 from consumer.parts import write_npy, write_pickle
-from consumer.sandbox.levels import strongest
 from schemas.arrays import Array
 from schemas.datasets import Custom, HoldOut, Manifest, Part, Split
 from schemas.events import Measurements
 from schemas.states import FoldState, Isolation, Visibility
+from tests.support.strict import strict_if_required
 
 SLOTS = 2
 Result = TypeVar("Result")
@@ -219,7 +219,8 @@ class Folds:
 @pytest.fixture(scope="session")
 def folds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Folds]:
     """One warm executor for all tests: what one fold does must not matter to the next."""
-    with closing(Folds(tmp_path_factory.mktemp("folds"), isolation=strongest())) as running:
+    level = strict_if_required()
+    with closing(Folds(tmp_path_factory.mktemp("folds"), isolation=level)) as running:
         yield running
 
 

@@ -18,7 +18,6 @@ import sqlalchemy as sql
 
 from broker.loopback_ports import free_ports
 from broker.private_node import NodeAddress
-from consumer.sandbox.levels import strongest
 from datarun import Client
 from datarun.up.readiness import declare_shared_topology
 from schemas.errors import DatarunError
@@ -28,6 +27,7 @@ from storage.engine import open_engine, transaction
 from storage.users import UserRole, add_user, find_user
 from tests.support.deadline import wait_until
 from tests.support.rabbitmq import Vhost, new_vhost
+from tests.support.strict import strict_if_required
 
 ROOT = Path(__file__).parents[2]
 
@@ -289,7 +289,7 @@ def shared_stack(
     rabbitmq: NodeAddress, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Stack]:
     """A running stack with two slots for all tests of a file, which use names of their own."""
-    with _running(rabbitmq, tmp_path_factory, strongest()) as made:
+    with _running(rabbitmq, tmp_path_factory, strict_if_required()) as made:
         yield made
 
 
