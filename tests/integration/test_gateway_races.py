@@ -13,8 +13,10 @@ import httpx2 as httpx
 
 from schemas.errors import DatabaseAway
 from schemas.messages import DataMessage, FoldMessage
+from storage.engine import transaction
 from storage.gateway_models import RawData
 from storage.models import RunRow
+from storage.users import UserRole, add_user
 from tests.support.rest import CLASSIFIER, IRIS, Rest
 
 THREADS = 8
@@ -76,10 +78,16 @@ def test_folds_of_one_new_submission_that_come_at_once_are_all_accepted(rest: Re
 
 
 def test_one_name_that_is_registered_by_many_at_once_is_theirs_who_was_first(rest: Rest) -> None:
-    # When the same name is registered, and split, by many
-    def register(_: int) -> httpx.Response:
+    # When the same name is registered by many users, and then split by one many times
+    users = [f"user-{number}" for number in range(THREADS)]
+    with transaction(rest.store.engine) as connection:
+        for user in users:
+            add_user(connection, user, f"{user}'s password", UserRole.USER)
+
+    def register(number: int) -> httpx.Response:
         return rest.post(
             "rawdata/",
+            user=users[number],
             name="iris",
             target_column="species",
             workflow_elements="classifier",
@@ -89,9 +97,9 @@ def test_one_name_that_is_registered_by_many_at_once_is_theirs_who_was_first(res
     answers = at_once(register)
     assert Counter(answer.status_code for answer in answers) == {201: 1, 400: THREADS - 1}
     assert rest.count(RawData) == 1
-    splits = at_once(
-        lambda _: rest.post("rawdata/split/", raw_data_id=1, held_out_test=0.4, random_state=1)
-    )
+    first = users[[answer.status_code for answer in answers].index(201)]
+    split = {"raw_data_id": 1, "held_out_test": 0.4, "random_state": 1}
+    splits = at_once(lambda _: rest.post("rawdata/split/", user=first, **split))
 
     # Then there is one data set, and one split
     assert {answer.status_code for answer in splits} == {200}

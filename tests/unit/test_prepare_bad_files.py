@@ -30,6 +30,8 @@ def task(folder: Path, content: str | bytes, target: str, elements: str) -> Spli
         out=str(folder / "out"),
         folder=str(folder / "home"),
         threads=1,
+        memory_bytes=1 << 30,
+        processes=64,
         files=("data.csv",),
         elements=(elements,),
         scoring=(),
