@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import re
 import subprocess
-from collections.abc import Iterator
-from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 import requests
 
@@ -18,15 +14,9 @@ from tests.support.deadline import wait_until
 
 
 @pytest.fixture
-def gateway(tmp_path: Path) -> Iterator[dict[str, str]]:
+def gateway(running: Folder) -> dict[str, str]:
     """Of a stack without a data set."""
-    folder = Folder(tmp_path)
-    try:
-        yield folder.up("--slots", "1")["gateway"]
-    finally:
-        for pid in folder.processes():
-            with suppress(psutil.NoSuchProcess):
-                psutil.Process(pid).kill()
+    return dict(running.json("status")["gateway"])
 
 
 def example_of(schema: dict[str, Any]) -> dict[str, Any]:

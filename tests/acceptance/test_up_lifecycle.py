@@ -121,8 +121,9 @@ def test_killed_worker_is_started_again(running: Folder) -> None:
 
 
 def test_killed_node_is_started_again_with_what_waits_in_it(folder: Folder) -> None:
-    # Given a stack whose workers are stopped, and folds that wait
-    folder.up("--slots", "1")
+    # Given a stack whose workers are stopped, and folds that wait (a worker that has lost its
+    # connection gives the others so long to come back)
+    folder.up("--slots", "1", DATARUN_WORKER_LOST_AFTER_SECONDS="4")
     folder.publish_iris()
     folder.submission("dummy", {"classifier.py": DUMMY})
     worker = psutil.Process(folder.pids()["folds worker"])
