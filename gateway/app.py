@@ -34,10 +34,12 @@ Every call below `/runapp/` wants HTTP basic authentication, takes and gives JSO
 without the trailing slash; `/runapp/raw_data/` is another spelling of `/runapp/rawdata/`. An error
 is JSON with a sentence in `detail`.
 
-Register a data set, split it, send the folds of each submission, and collect their results:
+`datarun up` prints the address, which `runapp` follows here, and the first time the password; later
+`datarun status --json` has both. Register a data set, split it, send the folds of each submission,
+and collect their results:
 
 ```sh
-login=datarun:password url=http://127.0.0.1:8000/runapp   # `datarun up` prints both
+login=datarun:password url=http://127.0.0.1:8000/runapp
 
 curl -u "$login" "$url/rawdata/" -d '{"name": "plants", "target_column": "kind",
   "workflow_elements": "classifier", "files": {"plants.csv":

@@ -34,8 +34,10 @@ def parsed(model: type[BodyModel], raw: bytes) -> BodyModel:
 
 
 def _fault(model: type[Body], error: ValidationError) -> str:
-    fault = error.errors(include_url=False, include_input=False)[0]
-    if fault["type"] != "extra_forbidden":
+    faults = error.errors(include_url=False, include_input=False)
+    # A misspelt name is also one that is missing: say what was meant.
+    fault = next((fault for fault in faults if fault["type"] == "extra_forbidden"), None)
+    if fault is None:
         return first_fault(error)
     name, known = str(fault["loc"][0]), list(model.model_fields)
     return f"it has no field {name[:80]!r}{closest(name, known)}, only {', '.join(known)}"
