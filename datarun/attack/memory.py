@@ -75,14 +75,33 @@ ATTACKS = (
     ),
     _attack(
         "shared-mapping",
-        "Fills an anonymous mapping that is shared with its children.",
+        "Fills a mapping of a file, which its children share, and removes the file.",
         regressor("""
-            shared = mmap.mmap(-1, 2 << 30)
-            for start in range(0, 2 << 30, 1 << 20):
-                shared[start : start + (1 << 20)] = bytes(1 << 20)
-            time.sleep(600)
+            size = 128 << 20
+            while True:
+                with open("/tmp/shared", "w+b") as file:
+                    file.truncate(size)
+                    shared = mmap.mmap(file.fileno(), size)
+                os.unlink("/tmp/shared")
+                if os.fork() == 0:
+                    time.sleep(600)
+                for start in range(0, size, 4096):
+                    shared[start] = 1
         """),
-        _MEMORY,
+        fails(
+            FailureKind.MEMORY, FailureKind.CRASHED, sentence=rf"{_OVER}|crashed: SIGBUS in train"
+        ),
+        _LITTLE,
+        harmful=True,
+    ),
+    _attack(
+        "nameless-mapping",
+        "Fills a mapping without a file, which its children share, and unmaps it.",
+        regressor("shared = mmap.mmap(-1, 1 << 30); time.sleep(600)"),
+        fails(
+            FailureKind.EXCEPTION,
+            sentence=r"PermissionError: \[Errno 1\] Operation not permitted in train",
+        ),
         _LITTLE,
         harmful=True,
     ),
