@@ -32,8 +32,7 @@ def start_clean(
 
     Its environment, which user code below it can read for ever, holds nothing of ours that is
     secret. At level `strict` the process is bubblewrap's, and gets the filter for system calls as
-    a second descriptor; `views` are
-    folders of the host that code in there sees beside the system's.
+    a second descriptor; `views` are folders of the host that code in there sees as well.
     """
     with ExitStack() as held:
         ours, theirs = packets.socket_pair()
