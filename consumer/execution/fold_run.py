@@ -221,12 +221,13 @@ class FoldRun:
     def _judged(self, report: SlotReport | None) -> Verdict | None:
         if Phase.TEST in self._predictions:
             return None
+        if report is not None and report.over is not None:
+            # Also where the fold has said that a process of its own was killed.
+            return verdicts.over_limit(self._job, self._phase, report.over)
         if self._verdict is not None:
             return self._verdict
         if report is None:
             return verdicts.slot_lost(self._job, self._phase, in_reach=self._sees_its_slot)
-        if report.over is not None:
-            return verdicts.over_limit(self._job, self._phase, report.over)
         return verdicts.died(self._job, self._phase, report.status)
 
 

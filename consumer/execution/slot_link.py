@@ -8,11 +8,13 @@ import os
 import signal
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from consumer import packets
+from consumer.execution.process_tree import descendants
+from consumer.sandbox.cgroups import SlotGroup
 
 ANSWER_SECONDS = 3.0
 """After so long without an answer, a slot is killed: user code may have stopped it."""
@@ -56,19 +58,33 @@ OnLeft = Callable[[Path], None]
 class SlotLink:
     """One slot's process; runs one fold at a time."""
 
-    def __init__(self, control: socket.socket, pidfd: int, on_left: OnLeft | None = None) -> None:
-        """pidfd: of the slot's process; closed with the link."""
+    def __init__(
+        self,
+        control: socket.socket,
+        pidfd: int,
+        group: SlotGroup,
+        on_left: OnLeft | None = None,
+    ) -> None:
+        """pidfd: of the slot's process, or of one above it; closed with the link. group: what the
+        slot is put into before it starts anything; removed by whoever sees the slot dead."""
         self._loop = asyncio.get_running_loop()
         self._control = control
         self._on_left = on_left
         self._pidfd = pidfd
+        self.group = group
+        self._begun: asyncio.Future[None] = self._loop.create_future()
         self._ended: asyncio.Future[SlotReport] | None = None
+        self._limits: dict[str, float] = {}
         self._mark: asyncio.Future[Mark | None] | None = None
         self._impatience: asyncio.TimerHandle | None = None
         self._killing = False
         self._closed = False
         self.lost = False
         self._loop.add_reader(control, self._readable)
+
+    async def begun(self) -> None:
+        """Returns when the slot takes orders. SlotLost when it is dead."""
+        await self._begun
 
     def run(
         self, limits: dict[str, float], descriptors: tuple[int, int, int], folder: Path | None
@@ -80,6 +96,8 @@ class SlotLink:
         order = {"do": "run", "limits": limits, "folder": str(folder) if folder else None}
         self._ended = self._loop.create_future()
         self._killing = False
+        self._limits = limits
+        self.group.limit(int(limits["memory"]) << 10, int(limits["processes"]))
         try:
             packets.send(self._control, order, descriptors)
             # Another fold's code may have stopped it while it was idle.
@@ -158,7 +176,13 @@ class SlotLink:
             self._calm()
             self._impatience = self._loop.call_later(ANSWER_SECONDS, self._lose)
             return
-        if "mark" in packet:
+        if "waiting" in packet:
+            self._begin()
+        elif "busy" in packet:
+            if self._impatience is not None:
+                self._calm()
+                self._impatience = self._loop.call_later(ANSWER_SECONDS, self._kill_slot)
+        elif "mark" in packet:
             if not self._killing:
                 self._calm()
             self._answer_mark(Mark(**packet["mark"]))
@@ -168,7 +192,26 @@ class SlotLink:
         elif self._ended is not None and not self._ended.done():
             self._calm()
             self._answer_mark(None)
-            self._ended.set_result(SlotReport(**packet["ended"]))
+            self._ended.set_result(self._reported(SlotReport(**packet["ended"])))
+
+    def _reported(self, report: SlotReport) -> SlotReport:
+        """With the limit that the kernel has enforced before the slot saw anything."""
+        limit = self.group.enforced()
+        if report.over is not None or limit is None:
+            return report
+        used = max(report.memory, self._limits["memory"])
+        if limit == "processes":
+            used = self._limits["processes"] + 1
+        return replace(report, over={"limit": limit, "used": used})
+
+    def _begin(self) -> None:
+        """The slot waits until it is in its control group. If it dies, its socket will say so."""
+        number = _process_number(self._pidfd)
+        with contextlib.suppress(ProcessLookupError, BrokenPipeError):
+            for pid in (number, *descendants(number)):
+                self.group.take(pid)
+            packets.send(self._control, {"do": "begin"})
+            self._begun.set_result(None)
 
     def _answer_mark(self, mark: Mark | None) -> None:
         if self._mark is not None and not self._mark.done():
@@ -183,6 +226,13 @@ class SlotLink:
         self.lost = True
         self._calm()
         self._answer_mark(None)
-        if self._ended is not None and not self._ended.done():
-            self._ended.set_exception(SlotLost())
-            self._ended.exception()  # it is no fault when nobody waits for it
+        for waiting in (self._begun, self._ended):
+            if waiting is not None and not waiting.done():
+                waiting.set_exception(SlotLost())
+                waiting.exception()  # it is no fault when nobody waits for it
+
+
+def _process_number(pidfd: int) -> int:
+    """Of the process, as this one sees it; -1 when it is dead (pidfd_open(2))."""
+    with open(f"/proc/self/fdinfo/{pidfd}", encoding="ascii") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("Pid:"))

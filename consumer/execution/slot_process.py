@@ -15,6 +15,7 @@ import socket
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
@@ -28,6 +29,10 @@ from consumer.scratch import remove_tree
 _RETRY = 0.001
 _DYING_MILLISECONDS = 50
 """A killed process gives back its memory first: 2 ms for a small one."""
+
+_BUSY_MILLISECONDS = 1000
+"""After so long the worker hears that this process still kills and reaps. One of many gigabytes
+takes a while to give them back."""
 
 _REMOVING_SECONDS = 0.2
 """For a fold's files: some ten thousand."""
@@ -104,6 +109,9 @@ def serve(control: socket.socket, become: Become, *, strict: bool) -> NoReturn:
 
     strict: the folds' processes are in a pid namespace of this slot's own.
     """
+    # The worker puts this process into a control group first, and so whatever it starts.
+    packets.send(control, {"waiting": True})
+    _next_order(control)
     adopt_orphans()
     reaper = Reaper() if strict else None
     # A fold's code may have stopped it: then it would not notice that the worker is gone, too.
@@ -148,9 +156,9 @@ def _run(
     try:
         over = _watch(control, pidfd, meter, limits)
         if reaper is None:
-            status = _clear(slot, fold, pidfd, meter)
+            status = _clear(control, slot, fold, pidfd, meter)
         else:
-            status = _clear_namespace(fold, reaper, meter)
+            status = _clear_namespace(control, fold, pidfd, reaper, meter)
     finally:
         os.close(pidfd)
         if box is not None:
@@ -209,13 +217,25 @@ def _exceeded(usage: Usage, limits: SlotLimits) -> dict[str, float | str] | None
     return None
 
 
-def _clear_namespace(fold: int, reaper: Reaper, meter: Meter) -> int:
+def _say_busy(control: socket.socket) -> None:
+    """To a worker that would take a slot without an answer for one that a fold has stopped."""
+    with contextlib.suppress(OSError):  # it is gone, and this slot goes when it is done
+        packets.send(control, {"busy": True})
+
+
+def _clear_namespace(
+    control: socket.socket, fold: int, pidfd: int, reaper: Reaper, meter: Meter
+) -> int:
     """Kill and reap all that is in the slot's namespace; returns the fold's wait status."""
     os.kill(fold, signal.SIGKILL)
+    dying = select.poll()
+    dying.register(pidfd, select.POLLIN)
+    while not dying.poll(_BUSY_MILLISECONDS):  # it gives back its memory first
+        _say_busy(control)
     _, status, usage = os.wait4(fold, 0)
     meter.reaped(usage.ru_utime + usage.ru_stime)
     try:
-        meter.reaped(reaper.clear())
+        meter.reaped(reaper.clear(partial(_say_busy, control)))
     except (OSError, EOFError):  # the zygote buries this slot, and all that is below it
         os._exit(1)
     with contextlib.suppress(ChildProcessError):
@@ -224,7 +244,7 @@ def _clear_namespace(fold: int, reaper: Reaper, meter: Meter) -> int:
     return status
 
 
-def _clear(slot: int, fold: int, pidfd: int, meter: Meter) -> int:
+def _clear(control: socket.socket, slot: int, fold: int, pidfd: int, meter: Meter) -> int:
     """Kill and reap until no descendant is left; returns the fold's wait status.
 
     Orphans become children of this process, so when it has no child, nothing is left. What was
@@ -235,7 +255,11 @@ def _clear(slot: int, fold: int, pidfd: int, meter: Meter) -> int:
     dead = select.poll()
     dead.register(pidfd, select.POLLIN)
     dead.poll(_DYING_MILLISECONDS)
+    said = time.monotonic()
     while True:
+        if time.monotonic() - said > _BUSY_MILLISECONDS / 1000:
+            said = time.monotonic()
+            _say_busy(control)
         while True:
             try:
                 pid, ended, usage = os.wait4(-1, os.WNOHANG)

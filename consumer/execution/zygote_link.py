@@ -12,6 +12,7 @@ from typing import Any
 
 from consumer import packets
 from consumer.execution.slot_link import ANSWER_SECONDS, OnLeft, SlotLink, SlotLost
+from consumer.sandbox.cgroups import SlotGroup
 from consumer.sandbox.clean_process import start_clean
 from consumer.sandbox.seal import ZYGOTE_THREADS
 from schemas.errors import DatarunError
@@ -27,10 +28,13 @@ class ZygoteError(DatarunError):
 class ZygoteLink:
     """The zygote's process: forks slots, and says which of them died."""
 
-    def __init__(self, process: subprocess.Popen[bytes], control: socket.socket) -> None:
+    def __init__(
+        self, process: subprocess.Popen[bytes], control: socket.socket, isolation: Isolation
+    ) -> None:
         self._loop = asyncio.get_running_loop()
         self._process = process
         self._control = control
+        self._new_group = SlotGroup if isolation is Isolation.NONE else SlotGroup.make
         self._slots: dict[int, SlotLink] = {}
         self._started: dict[int, asyncio.Future[int]] = {}
         """For each slot asked for: its process, as a pidfd."""
@@ -47,7 +51,7 @@ class ZygoteLink:
             )
         except (OSError, ImportError) as error:
             raise ZygoteError(f"the zygote could not be started: {error}") from error
-        link = cls(*process)
+        link = cls(*process, isolation)
         try:
             await asyncio.wait_for(link._ready, START_SECONDS)
         except (TimeoutError, SlotLost) as error:
@@ -69,14 +73,18 @@ class ZygoteLink:
             with theirs:
                 packets.send(self._control, {"slot": number}, (theirs.fileno(),))
             pidfd = await asyncio.wait_for(self._started[number], START_SECONDS)
-            slot = SlotLink(ours, pidfd, on_left)
         except (OSError, TimeoutError, SlotLost) as error:
             ours.close()
             if isinstance(error, ConnectionError):
                 # Dead, which the loop has not seen yet: the next try shall not ask it again.
                 self._lose()
             raise ZygoteError(f"slot {number} could not be started") from error
-        self._slots[number] = slot
+        slot = self._slots[number] = SlotLink(ours, pidfd, self._new_group(), on_left)
+        try:
+            await asyncio.wait_for(slot.begun(), START_SECONDS)
+        except (TimeoutError, SlotLost) as error:
+            slot.close()
+            raise ZygoteError(f"slot {number} did not begin") from error
         return slot
 
     async def close(self) -> None:
@@ -86,6 +94,8 @@ class ZygoteLink:
         for slot in self._slots.values():
             slot.close()
         await asyncio.to_thread(self._reap)
+        for slot in self._slots.values():
+            slot.group.remove()
 
     def _reap(self) -> None:
         try:
@@ -110,6 +120,7 @@ class ZygoteLink:
             if slot is not None:
                 slot.buried()
                 slot.close()
+                slot.group.remove()
         elif self._started[packet["slot"]].done():  # nobody waits for it any longer
             os.close(*descriptors)
         else:

@@ -18,13 +18,14 @@ import numpy as np
 import numpy.typing as npt
 
 from consumer.execution.captured import CapturedStream
-from consumer.execution.fold_verdicts import death_sentence, of_limit
+from consumer.execution.fold_verdicts import death_sentence, infrastructure, of_limit
 from consumer.execution.frames import HEADER, FrameError, FrameKind, read_exactly, read_header
-from consumer.execution.slot_link import SlotLink, SlotReport
+from consumer.execution.slot_link import SlotLink, SlotLost, SlotReport
 from consumer.jobs import PreparedData, PreparedPart, PrepareFailed, part_filename
 from consumer.parts import map_npy
 from consumer.preparation.split_task import CLASSES_FILE, SplitReport, SplitTask
 from consumer.sandbox.box import BOX, View
+from consumer.sandbox.cgroups import SlotGroup
 from consumer.sandbox.clean_process import give_away, start_clean
 from consumer.sandbox.seal import ZYGOTE_THREADS
 from schemas.datasets import HoldOut, workflow_elements
@@ -75,6 +76,11 @@ async def prepare_dataset(
             "memory": memory_bytes // 1024,
             "processes": _PROCESSES,
         }
+        try:
+            await asyncio.wait_for(link.begun(), wall_seconds)
+        except (SlotLost, TimeoutError) as error:
+            verdict = infrastructure("crashed: the process that splits the data did not start")
+            raise PrepareFailed(verdict, Output()) from error
         link.run(limits, (theirs.fileno(), stdout.writer, stderr.writer), None)
         theirs.close()
         stdout.close_writer()
@@ -117,13 +123,14 @@ def _supervisor(folder: Path, isolation: Isolation, views: tuple[View, ...]) -> 
         isolation=isolation,
         views=views,
     )
-    link = SlotLink(control, os.pidfd_open(process.pid))
+    link = SlotLink(control, os.pidfd_open(process.pid), SlotGroup.make())
     try:
         yield link
     finally:
         link.close()
         process.kill()
         process.wait()
+        link.group.remove()
 
 
 async def _conversation(

@@ -27,7 +27,7 @@ def main() -> NoReturn:
         if (child := os.fork()) == 0:
             _seal(connection, program or b"")
         os.waitpid(child, 0)
-        reaper.clear()
+        reaper.clear(lambda: None)
     except OSError as error:
         packets.send(connection, {"obstacle": str(error)})
     os._exit(0)

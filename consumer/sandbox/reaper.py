@@ -10,14 +10,17 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import time
+from collections.abc import Callable
 from typing import NoReturn
 
 from consumer import packets
 from consumer.sandbox.linux import Namespace, name_process, signal_when_parent_dies, unshare
 
 _CONTROL = 3
-_ANSWER_SECONDS = 3.0
-"""A process of many gigabytes takes a while to give them back."""
+_STEP_SECONDS = 1.0
+_PATIENCE_SECONDS = 300.0
+"""A process of many gigabytes takes a while to give them back. No fold can stop pid 1."""
 
 
 class Reaper:
@@ -27,21 +30,30 @@ class Reaper:
         """Network and processes of this slot's own; the loopback device stays down."""
         unshare(Namespace.NET | Namespace.PID)
         self._control, theirs = packets.socket_pair()
-        self._control.settimeout(_ANSWER_SECONDS)
+        self._control.settimeout(_STEP_SECONDS)
         self.pid = os.fork()
         if self.pid == 0:
             self._control.close()
             _become_pid_1(theirs)
         theirs.close()
 
-    def clear(self) -> float:
+    def clear(self, while_waiting: Callable[[], None]) -> float:
         """Returns when no process is left but pid 1: CPU seconds of all that it has reaped.
 
-        OSError or EOFError when it does not answer: then the slot has to end, and take it along.
+        while_waiting: called once a second. OSError or EOFError when there is no answer: then the
+        slot has to end, and take it along.
         """
         packets.send(self._control, {"do": "clear"})
-        packet, _ = packets.receive(self._control)
-        return float(packet["cpu"])
+        until = time.monotonic() + _PATIENCE_SECONDS
+        while True:
+            try:
+                packet, _ = packets.receive(self._control)
+            except TimeoutError:
+                if time.monotonic() > until:
+                    raise
+                while_waiting()
+            else:
+                return float(packet["cpu"])
 
 
 def _become_pid_1(control: socket.socket) -> NoReturn:

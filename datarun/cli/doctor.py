@@ -3,36 +3,46 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 import typer
 
 from datarun.cli.console import Json, print_json, stderr, stdout, table
 
+if TYPE_CHECKING:
+    from datarun.doctor.protections import Protection
+
 
 def doctor(json: Json = False) -> None:
     """Run a whole fold at isolation level strict, and say which protections hold on this host.
 
-    The exit status is 0 when all do, and 1 when one does not.
+    The exit status is 0 when all that level strict needs do, else 1.
     """
     from consumer.sandbox.levels import strict_obstacle
     from datarun.doctor.examination import examined
-    from datarun.doctor.protections import Protection, protections
+    from datarun.doctor.protections import protections
 
     if not json:
         stderr().print("running a strict fold that tries what it may not do ...")
     obstacle = strict_obstacle()
     found: tuple[Protection, ...] = () if obstacle else protections(examined())
-    holds = bool(found) and all(protection.is_on for protection in found)
+    holds = bool(found) and all(protection.is_on for protection in found if protection.is_required)
     if json:
         protected = [asdict(protection) for protection in found]
         print_json({"strict": holds, "obstacle": obstacle, "protections": protected})
     elif obstacle:
         stderr().print(f"strict isolation does not hold on this host: {obstacle}")
     else:
-        rows = [(each.name, "on" if each.is_on else "OFF", each.evidence) for each in found]
+        rows = [(each.name, _state(each), each.evidence) for each in found]
         stdout().print(table(("protection", "here", "seen"), rows))
         for protection in found:
             if not protection.is_on:
                 stderr().print(f"{protection.name}: {protection.remedy}")
         stdout().print("strict isolation holds" if holds else "strict isolation does not hold")
     raise typer.Exit(0 if holds else 1)
+
+
+def _state(protection: Protection) -> str:
+    if protection.is_on:
+        return "on"
+    return "OFF" if protection.is_required else "off"

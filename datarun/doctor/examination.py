@@ -13,6 +13,7 @@ import numpy as np
 from consumer.execution.executor import FoldExecutor
 from consumer.jobs import FoldJob, FoldOutcome, ResolvedLimits
 from consumer.parts import write_npy
+from consumer.sandbox.cgroups import SlotGroup
 from datarun.doctor.examiner import EXAMINER
 from datarun.doctor.protections import Facts
 from schemas.arrays import Array
@@ -36,7 +37,14 @@ def examined() -> Facts:
     if outcome.verdict is not None:
         raise ExaminationError(f"a strict fold fails on this host: {outcome.verdict.message}")
     facts: dict[str, Any] = json.loads(outcome.output.stdout.partition(_MARK)[2])
-    return facts
+    return facts | {"control_groups": _control_groups()}
+
+
+def _control_groups() -> tuple[str, ...]:
+    """What this process may limit by groups of its own, as a slot's worker does."""
+    group = SlotGroup.make()
+    group.remove()
+    return group.resources
 
 
 async def _run(folder: Path) -> FoldOutcome:

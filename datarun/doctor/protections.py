@@ -26,6 +26,9 @@ class Protection:
     remedy: str
     """How to turn it on, where it is off."""
 
+    is_required: bool = True
+    """Whether level `strict` needs it; else something weaker stands in for it."""
+
 
 @dataclass(frozen=True)
 class _Check:
@@ -33,6 +36,7 @@ class _Check:
     holds: Callable[[Facts], bool]
     evidence: Callable[[Facts], str]
     remedy: str
+    is_required: bool = True
 
 
 _NAMESPACES = ("user", "mnt", "pid", "net", "ipc", "uts")
@@ -47,7 +51,13 @@ _CHANGED = "this is datarun's own doing and should never be off: please report i
 def protections(facts: Facts) -> tuple[Protection, ...]:
     """All of them, judged by what a fold has seen."""
     return tuple(
-        Protection(check.name, check.holds(facts), check.evidence(facts), check.remedy)
+        Protection(
+            check.name,
+            check.holds(facts),
+            check.evidence(facts),
+            check.remedy,
+            check.is_required,
+        )
         for check in _CHECKS
     )
 
@@ -157,5 +167,17 @@ _CHECKS = (
             "no core dumps"
         ),
         _CHANGED,
+    ),
+    _Check(
+        "the kernel's limit on memory and processes of all of a fold",
+        lambda facts: set(facts["control_groups"]) == {"memory", "pids"},
+        lambda facts: (
+            f"control groups: {', '.join(facts['control_groups']) or 'none'}; "
+            "what a fold uses is sampled, too"
+        ),
+        "without it a fold is sampled, and may go over its limits for some hundredths of a second; "
+        "start the worker as root, or as a systemd service with Delegate=yes and "
+        "DelegateSubgroup=worker, so that it may make control groups",
+        is_required=False,
     ),
 )

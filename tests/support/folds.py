@@ -163,7 +163,7 @@ class Folds:
         self._loop.close()
 
     def zygote(self) -> psutil.Process:
-        """The process that slots are forked from."""
+        """The process that slots are forked from; at level `strict`, the sandbox that it is in."""
         (found,) = [
             process
             for process in psutil.Process().children()
@@ -174,7 +174,8 @@ class Folds:
 
     def slot_pid(self) -> int:
         """Of the one slot's process, or of the slot that was started first."""
-        return min(child.pid for child in self.zygote().children())
+        below = self.zygote().children(recursive=True)
+        return min(child.pid for child in below if child.name().startswith("fold slot"))
 
     def begin(
         self,

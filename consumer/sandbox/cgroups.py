@@ -1,0 +1,198 @@
+"""Control groups: the kernel's own limit on the memory and the processes of what is in one slot.
+
+A slot measures its fold every few hundredths of a second and says by how much it went over; what
+grows faster than that meets this wall. There is one group a slot, made from outside of the sandbox
+when the slot starts, so that it costs a fold nothing. Both versions are used, where this process
+may write: version 1 has a tree of groups for each resource, version 2 one for all
+(cgroups(7); https://docs.kernel.org/admin-guide/cgroup-v2.html).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+_RESOURCES = {"memory", "pids"}
+_PREFIX = "datarun-slot-"
+_ABANDONED_SECONDS = 60.0
+"""What is older, and empty, is of a worker that was killed. A younger one may just be about
+to be filled."""
+
+_SPARE_MEMORY = 64 << 20
+"""The slot is in its group too, and a fold that grows slowly shall meet the slot, which says by how
+much it went over."""
+
+_SPARE_PROCESSES = 24
+"""The slot, its reaper, the fold forked ahead; and a fork bomb shall meet the slot, too. Fewer than
+RLIMIT_NPROC leaves (`namespaces`), which keeps no count of what it has refused."""
+
+_MOST_PROCESSES = 1 << 22
+"""The kernel knows no higher limit."""
+
+
+@dataclass(frozen=True)
+class _Tree:
+    """A hierarchy of groups that limits a resource, and where this process is in it."""
+
+    resource: str
+    unified: bool
+    """Whether it is version 2's."""
+
+    groups: tuple[Path, ...]
+    """This process's own group, and those above it."""
+
+    def make(self, name: str) -> Path | None:
+        """The group `name` in the nearest group that takes one; None when none does."""
+        for parent in self.groups:
+            try:
+                if self.unified:
+                    self._hand_down(parent)
+                (parent / name).mkdir(exist_ok=True)
+            except OSError:  # not ours to write, or one with processes, which version 2 keeps whole
+                if self.unified and _has_limit(parent):
+                    return None  # nothing shall leave what the operator has limited
+                continue
+            return parent / name
+        return None
+
+    def _hand_down(self, parent: Path) -> None:
+        """Let the groups below `parent` have limits of their own on the resource."""
+        switches = parent / "cgroup.subtree_control"
+        if self.resource not in switches.read_text().split():
+            switches.write_text(f"+{self.resource}")
+
+
+class SlotGroup:
+    """The group of one slot. What this process may not limit is not limited."""
+
+    def __init__(
+        self, memory: Path | None = None, pids: Path | None = None, *, unified: bool = False
+    ) -> None:
+        """unified: whether `memory` is version 2's."""
+        self._memory = memory
+        self._pids = pids
+        self._limit = "memory.max" if unified else "memory.limit_in_bytes"
+        self._events = "memory.events" if unified else "memory.oom_control"
+        self._set: tuple[int, int] | None = None
+        self._kills = 0
+        self._refusals = 0
+
+    @classmethod
+    def make(cls) -> SlotGroup:
+        """Where control groups cannot be written to, one without any effect."""
+        _remove_abandoned()
+        name = _PREFIX + secrets.token_hex(8)
+        trees = {tree.resource: tree for tree in _trees()}
+        made = {resource: tree.make(name) for resource, tree in trees.items()}
+        unified = "memory" in trees and trees["memory"].unified
+        return cls(made.get("memory"), made.get("pids"), unified=unified)
+
+    @property
+    def resources(self) -> tuple[str, ...]:
+        """What it limits: `memory`, `pids`, both, or nothing."""
+        held = {"memory": self._memory, "pids": self._pids}
+        return tuple(resource for resource, folder in held.items() if folder is not None)
+
+    def take(self, pid: int) -> None:
+        """Put a process in, and what it starts from now on. ProcessLookupError when it is gone."""
+        for folder in self._folders:
+            (folder / "cgroup.procs").write_text(str(pid))
+
+    def limit(self, memory: int, processes: int) -> None:
+        """For the next fold: bytes, and processes with their threads."""
+        if self._set == (memory, processes):
+            return
+        if self._memory is not None:
+            # Pages of files that the last fold has read are given back. Where that is not enough,
+            # the former limit stays, and the fold is held by its slot alone.
+            with _tolerated(errno.EBUSY):
+                (self._memory / self._limit).write_text(str(memory + _SPARE_MEMORY))
+        if self._pids is not None:
+            most = min(processes + _SPARE_PROCESSES, _MOST_PROCESSES)
+            (self._pids / "pids.max").write_text(str(most))
+        self._set = memory, processes
+
+    def enforced(self) -> Literal["memory", "processes"] | None:
+        """The limit for which the kernel has killed one of its processes, or refused a new one,
+        since this was last asked."""
+        kills, refusals = self._kills, self._refusals
+        if self._memory is not None:
+            self._kills = _count(self._memory / self._events, "oom_kill")
+        if self._pids is not None:
+            self._refusals = _count(self._pids / "pids.events", "max")
+        if self._kills > kills:
+            return "memory"
+        return "processes" if self._refusals > refusals else None
+
+    def remove(self) -> None:
+        """Once nothing is in it any more; else it is left, and found by a later worker."""
+        for folder in self._folders:
+            with _tolerated(errno.EBUSY, errno.ENOENT):
+                folder.rmdir()
+
+    @property
+    def _folders(self) -> set[Path]:
+        return {folder for folder in (self._memory, self._pids) if folder is not None}
+
+
+def _count(file: Path, event: str) -> int:
+    return int(dict(line.split() for line in file.read_text().splitlines())[event])
+
+
+def _remove_abandoned() -> None:
+    """The empty groups of workers that were killed."""
+    for tree in _trees():
+        for parent in tree.groups:
+            for folder in parent.glob(f"{_PREFIX}*"):
+                with _tolerated(errno.EBUSY, errno.ENOENT, errno.EACCES, errno.EPERM):
+                    if time.time() - folder.stat().st_ctime > _ABANDONED_SECONDS:
+                        folder.rmdir()
+
+
+def _has_limit(group: Path) -> bool:
+    limit = group / "memory.max"
+    return limit.exists() and limit.read_text().strip() != "max"
+
+
+def _trees() -> list[_Tree]:
+    """Those that limit memory, and processes, with this process's groups in them."""
+    own: dict[str, str] = {}
+    for line in Path("/proc/self/cgroup").read_text().splitlines():
+        _, names, path = line.split(":", 2)
+        own |= dict.fromkeys(names.split(","), path)
+    found = []
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        mounted, _, system = line.partition(" - ")
+        kind, _, options = system.split(" ", 2)
+        if kind not in ("cgroup", "cgroup2"):
+            continue
+        unified = kind == "cgroup2"
+        root, place = mounted.split()[3:5]
+        limited = (
+            (Path(place) / "cgroup.controllers").read_text().split()
+            if unified
+            else options.split(",")
+        )
+        for resource in _RESOURCES.intersection(limited):
+            path = os.path.relpath(own["" if unified else resource], root)
+            if not path.startswith(".."):  # else it is not below what is mounted here
+                below = Path(place) / path
+                above = [folder for folder in below.parents if folder.is_relative_to(place)]
+                found.append(_Tree(resource, unified, (below, *above)))
+    return found
+
+
+@contextlib.contextmanager
+def _tolerated(*numbers: int) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in numbers:
+            raise

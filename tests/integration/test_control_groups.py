@@ -1,0 +1,184 @@
+"""The kernel's limit on what is in a slot; skipped where the host lets nobody make control groups."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from consumer.sandbox.cgroups import SlotGroup
+from schemas.states import Culprit, FailureKind, FoldState
+from tests.support.deadline import wait_until
+from tests.support.folds import Dataset, Folds
+from tests.support.strict import require_strict, strict_if_required
+from tests.support.submissions import DUMMY
+
+ENDLESS = """
+import ctypes, time
+ctypes.CDLL(None).prctl(15, b"sleeper", 0, 0, 0)
+time.sleep(60)
+"""
+WAITS = "import sys; sys.stdin.readline(); "
+
+
+@pytest.fixture
+def group() -> Iterator[SlotGroup]:
+    before = set(made_groups())
+    made = SlotGroup.make()
+    folders = [Path(path) for path in set(made_groups()) - before]
+    missing = {"memory", "pids"} - set(made.resources)
+    if missing:
+        made.remove()
+        pytest.skip(f"this user may not make control groups of {', '.join(sorted(missing))}")
+    yield made
+    made.remove()
+    assert not any(folder.exists() for folder in folders), "it stays behind"
+
+
+@pytest.fixture(scope="module")
+def one_slot(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Folds]:
+    folder = tmp_path_factory.mktemp("one-slot")
+    with contextlib.closing(Folds(folder, 1, isolation=strict_if_required())) as running:
+        yield running
+
+
+def made_groups() -> list[str]:
+    """Those of this process's slots that are there now."""
+    return list(map(str, Path("/sys/fs/cgroup").rglob("datarun-slot-*")))
+
+
+def child_named(parent: psutil.Process, name: str) -> psutil.Process | None:
+    """The one process below `parent` that has this name."""
+    return next((child for child in parent.children() if child.name() == name), None)
+
+
+def run_in(group: SlotGroup, code: str) -> int:
+    """The wait status of a Python that is put into the group before it runs `code`."""
+    with subprocess.Popen(
+        [sys.executable, "-c", WAITS + code], stdin=subprocess.PIPE, text=True
+    ) as process:
+        group.take(process.pid)
+        process.communicate("go\n", timeout=60)
+    return process.returncode
+
+
+def test_kernel_kills_what_takes_too_much_memory_at_once(group: SlotGroup) -> None:
+    # Given a group that may have 100 MiB
+    group.limit(100 << 20, 16)
+
+    # When a process takes 1 GiB in one go
+    status = run_in(group, "taken = b'x' * (1 << 30)")
+
+    # Then it is dead, and the group says why, once
+    assert status == -signal.SIGKILL
+    assert group.enforced() == "memory"
+    assert group.enforced() is None
+
+
+def test_kernel_refuses_more_processes_than_allowed(group: SlotGroup) -> None:
+    group.limit(1 << 30, 16)
+
+    status = run_in(
+        group,
+        "import threading, time\n"
+        "for _ in range(100):\n"
+        "    threading.Thread(target=time.sleep, args=(5,), daemon=True).start()",
+    )
+
+    assert status == 1
+    assert group.enforced() == "processes"
+
+
+def test_what_stays_within_its_limits_is_left_alone(group: SlotGroup) -> None:
+    group.limit(100 << 20, 16)
+
+    assert run_in(group, "taken = b'x' * (50 << 20)") == 0
+    assert group.enforced() is None
+
+
+def test_next_fold_has_limits_of_its_own(
+    one_slot: Folds,
+    iris: Dataset,
+    group: SlotGroup,
+) -> None:
+    # Given a fold that wants 300 MiB, in a child
+    greedy = """
+        import subprocess, sys
+        from sklearn.dummy import DummyClassifier
+
+        class Classifier(DummyClassifier):
+            def fit(self, X, y):
+                subprocess.run([sys.executable, "-c", "b'x' * (300 << 20)"], check=True)
+                return super().fit(X, y)
+        """
+
+    # When it runs with less, with enough, and with less again
+    ends = [one_slot.run(iris, greedy, memory=size << 20) for size in (100, 1000, 100)]
+
+    # Then its limit is that of its own job
+    assert [end.state for end in ends] == [FoldState.ERROR, FoldState.TESTED, FoldState.ERROR]
+    for end in (ends[0], ends[2]):
+        assert end.verdict is not None
+        assert end.verdict.kind is FailureKind.MEMORY
+        assert end.verdict.message.startswith("memory: ")
+
+
+def test_group_goes_with_its_slot(
+    one_slot: Folds,
+    iris: Dataset,
+    group: SlotGroup,
+) -> None:
+    # Given a slot with its group
+    before = made_groups()
+    slot = psutil.Process(one_slot.slot_pid())
+
+    # When the slot is killed, and another takes its place
+    slot.kill()
+    wait_until(lambda: not slot.is_running(), within=10, what="the slot's end")
+    assert one_slot.run(iris, DUMMY).state is FoldState.TESTED
+
+    # Then there are as many groups as slots
+    after = made_groups()
+    assert len(after) == len(before)
+    assert set(after) != set(before)
+
+
+def test_fold_that_takes_long_to_die_does_not_cost_its_slot(one_slot: Folds, iris: Dataset) -> None:
+    require_strict()
+    # Given a running fold, whose namespace takes four seconds to be emptied
+    slot = psutil.Process(one_slot.slot_pid())
+    fold = one_slot.begin(iris, ENDLESS)
+    reaper = wait_until(lambda: child_named(slot, "fold reaper"), what="the reaper")
+    reaper.suspend()
+    fold.future.cancel()
+    with pytest.raises(psutil.TimeoutExpired):
+        slot.wait(4)
+
+    # When that is done
+    reaper.resume()
+
+    # Then the same slot runs the next fold
+    assert one_slot.run(iris, DUMMY).state is FoldState.TESTED
+    assert one_slot.slot_pid() == slot.pid
+
+
+def test_strict_fold_is_not_blamed_for_its_slot(one_slot: Folds, iris: Dataset) -> None:
+    require_strict()
+    # Given a fold in training, which cannot reach its slot
+    slot = psutil.Process(one_slot.slot_pid())
+    fold = one_slot.begin(iris, ENDLESS)
+    wait_until(lambda: child_named(slot, "sleeper"), what="the fold's first words")
+
+    # When the slot is killed
+    slot.kill()
+
+    # Then it is not the submission's fault
+    verdict = fold.outcome().verdict
+    assert verdict is not None
+    assert verdict.culprit is Culprit.INFRASTRUCTURE
