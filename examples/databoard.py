@@ -163,8 +163,10 @@ def over_messages(challenge: Challenge) -> Iterator[Outcome]:
 
 def show(challenge: Challenge, outcomes: Iterator[Outcome]) -> None:
     """Score every fold as it comes, and print a line for each."""
-    print(f"{'fold':>5}  {'submission':<11} {'state':<7} {'validation':>10} {'test':>6}  training")
-    for outcome in outcomes:
+    head = f"{'fold':>5}  {'submission':<11} {'state':<7} {'validation':>10} {'test':>6}  training"
+    for count, outcome in enumerate(outcomes):
+        if count == 0:  # only now is it known that there is a stack
+            print(head)
         submission_id, number = divmod(outcome.fold_id % 1000, 10)
         line = f"{outcome.fold_id:>5}  {SUBMISSIONS[submission_id - 1].name:<11} {outcome.state:<7}"
         if outcome.state == "TESTED":

@@ -59,14 +59,18 @@ def list_folds(
     With `limit` or `offset` the answer has a header `X-Total-Count`.
     """
     selection = Selection(uploader=service.visible_to(user), limit=limit, offset=offset)
-    total = service.database.read(count, selection) if limit is not None or offset else None
-    return StreamedList(_pieces(service, selection, format), headers=total_header(total))
+    return StreamedList(_pieces(service, selection, format), headers=_total(service, selection))
 
 
-def list_folds_light(user: TheUser, service: TheService) -> StreamedList:
-    """List how all folds stand, in the order of their ids."""
-    selection = Selection(uploader=service.visible_to(user))
-    return StreamedList(
+def list_folds_light(
+    user: TheUser, service: TheService, limit: Limit = None, offset: Offset = 0
+) -> StreamedList:
+    """List how all folds stand, in the order of their ids.
+
+    With `limit` or `offset` the answer has a header `X-Total-Count`.
+    """
+    selection = Selection(uploader=service.visible_to(user), limit=limit, offset=offset)
+    documents = (
         [
             SubmissionFoldLight(
                 databoard_sf_id=fold_id, databoard_s=submission_id, state=FoldState(state), new=new
@@ -75,6 +79,13 @@ def list_folds_light(user: TheUser, service: TheService) -> StreamedList:
         ]
         for page in light_pages(service.database, selection)
     )
+    return StreamedList(documents, headers=_total(service, selection))
+
+
+def _total(service: Service, selection: Selection) -> dict[str, str]:
+    """The header of an answer that may not be all."""
+    is_part = selection.limit is not None or selection.offset > 0
+    return total_header(service.database.read(count, selection) if is_part else None)
 
 
 def post_fold(
@@ -196,5 +207,5 @@ add_route(
     list_folds_light,
     methods=["GET"],
     response_class=Response,
-    responses={200: {"model": list[SubmissionFoldLight]}, **errors()},
+    responses={200: {"model": list[SubmissionFoldLight], "headers": TOTAL}, **errors(422)},
 )

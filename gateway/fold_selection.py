@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Select, func, select
 
@@ -14,6 +14,8 @@ from schemas.states import TERMINAL
 from storage.models import RunRow, Standing
 from storage.runs import Run, run_columns, run_from_row
 from storage.upsert import IN_MOST
+
+_Row = TypeVar("_Row")
 
 PAGE = 200
 """Runs read at a time: what they printed may be long."""
@@ -41,16 +43,11 @@ def pages(database: Database, selection: Selection) -> Iterator[list[Run]]:
         while some := tuple(islice(ids, min(PAGE, IN_MOST))):
             yield database.read(_page, replace(selection, fold_ids=some), -1, PAGE, 0)
         return
-    after, left, offset = -1, selection.limit, selection.offset
-    while left is None or left > 0:
-        size = PAGE if left is None else min(PAGE, left)
-        runs = database.read(_page, selection, after, size, offset)
-        if runs:
-            yield runs
-        if len(runs) < size:
-            return
-        after, offset = runs[-1].submission_fold_id, 0
-        left = None if left is None else left - len(runs)
+
+    def read(after: int, size: int, offset: int) -> list[Run]:
+        return database.read(_page, selection, after, size, offset)
+
+    yield from _in_pages(read, lambda run: run.submission_fold_id, selection, PAGE)
 
 
 def light_pages(
@@ -58,20 +55,37 @@ def light_pages(
 ) -> Iterator[list[tuple[int, int, str, bool]]]:
     """Fold id, submission id, state and new of all of them."""
     columns = (RunRow.submission_fold_id, RunRow.submission_id, RunRow.state, RunRow.new)
-    after = -1
-    while True:
-        query = _narrowed(select(*columns), selection, after).limit(size)
-        rows = database.read(_light_rows, query)
-        yield rows
-        if len(rows) < size:
-            return
-        after = rows[-1][0]
+
+    def read(after: int, size: int, offset: int) -> list[tuple[int, int, str, bool]]:
+        query = _narrowed(select(*columns), selection, after).limit(size).offset(offset)
+        return database.read(_light_rows, query)
+
+    yield from _in_pages(read, lambda row: row[0], selection, size)
 
 
 def count(connection: Connection, selection: Selection) -> int:
     """How many folds there are, whatever `limit` and `offset` say."""
     query = _narrowed(select(func.count()).select_from(RunRow), selection, -1).order_by(None)
     return connection.scalar(query) or 0
+
+
+def _in_pages(
+    read: Callable[[int, int, int], list[_Row]],
+    id_of: Callable[[_Row], int],
+    selection: Selection,
+    size: int,
+) -> Iterator[list[_Row]]:
+    """read: of the rows behind the id `after`, at most `size`, but for the first `offset`."""
+    after, left, offset = -1, selection.limit, selection.offset
+    while left is None or left > 0:
+        wanted = size if left is None else min(size, left)
+        rows = read(after, wanted, offset)
+        if rows:
+            yield rows
+        if len(rows) < wanted:
+            return
+        after, offset = id_of(rows[-1]), 0
+        left = None if left is None else left - len(rows)
 
 
 def _light_rows(

@@ -205,6 +205,8 @@ def _get(host_url: str, call: str, username: str, password: str) -> requests.Res
 
 
 def _url(host_url: str, call: str) -> str:
+    if not host_url.startswith(("http://", "https://")):
+        raise MessageError(f"host_url: {host_url!r} needs http:// or https:// at its beginning")
     return f"{host_url.rstrip('/')}/runapp/{call}"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from datarun.cli.console import Json, ago, print_json, state_text, stdout, table
+from schemas.topology import CONTROL_STREAM
 
 if TYPE_CHECKING:
     from broker.blocking import QueueDepth
@@ -53,7 +54,12 @@ def _print(depths: dict[str, QueueDepth], reply: StatusReply) -> None:
     console.print(
         table(
             ("queue", "messages", "consumers"),
-            [(name, depth.messages, depth.consumers) for name, depth in depths.items()],
+            # The control stream keeps what it has told workers: nothing of it waits for anybody.
+            [
+                (name, depth.messages, depth.consumers)
+                for name, depth in depths.items()
+                if name != CONTROL_STREAM
+            ],
             right=("messages", "consumers"),
         )
     )

@@ -1,4 +1,4 @@
-"""The kernel's limit on what is in a slot; skipped where the host lets nobody make control groups."""
+"""The kernel's limit on what is in a slot; skipped where nobody may make control groups."""
 
 from __future__ import annotations
 

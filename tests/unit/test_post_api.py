@@ -99,3 +99,8 @@ def test_two_files_of_one_name_do_not_replace_each_other(tmp_path: Path) -> None
             tmp_path / "a" / "iris.csv",
             [tmp_path / "b" / "iris.csv"],
         )
+
+
+def test_address_without_its_protocol_is_a_sentence() -> None:
+    with pytest.raises(MessageError, match=r"host_url: '127\.0\.0\.1:8000' needs http://"):
+        post_api.get_raw_data("127.0.0.1:8000", "olga", "password")
