@@ -14,6 +14,7 @@ from tests.support.command import Folder, wait_until_nothing_is_left
 from tests.support.deadline import wait_until
 
 
+@pytest.mark.slow
 def test_demo_prints_its_table_for_programs(folder: Folder) -> None:
     # When the demo is run for a program
     with tempfile.TemporaryDirectory() as temporary:
@@ -64,6 +65,7 @@ def test_demo_for_a_log_file_is_plain_lines(folder: Folder) -> None:
     assert folder.processes() == {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", ["rabbitmq", "connection.toml"])
 def test_interrupted_demo_leaves_nothing(folder: Folder, tmp_path: Path, file: str) -> None:
     # Given a demo that starts its stack, or one that has just done so
@@ -86,6 +88,7 @@ def test_interrupted_demo_leaves_nothing(folder: Folder, tmp_path: Path, file: s
     assert list(temporary.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_killed_demo_leaves_nothing_running(folder: Folder, tmp_path: Path) -> None:
     # Given a demo in the middle
     temporary = tmp_path / "temporary"

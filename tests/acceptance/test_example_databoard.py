@@ -75,6 +75,7 @@ def test_outside_of_a_stack_it_says_what_to_do(folder: Folder, way: str) -> None
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_results_of_others_stay_new(running: Folder) -> None:
     # Given a result on the example's data set that somebody else waits for
     databoard(running, "rest")

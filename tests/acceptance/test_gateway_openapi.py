@@ -35,6 +35,7 @@ def rest_client(database_url: str, tmp_path: Path) -> Any:
     stack.close()
 
 
+@pytest.mark.slow
 def test_whatever_is_sent_is_answered_as_described(rest_client: RestClient, tmp_path: Path) -> None:
     # Given a few data sets and a fold
     for name in ("one", "two", "three"):

@@ -7,6 +7,7 @@ import stat
 from pathlib import Path
 from typing import Any
 
+import pytest
 import requests
 
 from tests.support.command import Folder, given
@@ -22,6 +23,7 @@ def listed(gateway: dict[str, Any], user: str | None = None, password: str | Non
     return requests.get(f"{gateway['url']}/runapp/rawdata/", auth=auth, timeout=30).status_code
 
 
+@pytest.mark.slow
 def test_first_up_prints_a_password_once_and_the_next_one_keeps_it(
     folder: Folder, vhost: Vhost
 ) -> None:

@@ -198,6 +198,7 @@ def test_a_custom_data_set_whose_x_is_a_list_of_series(shared_stack: Stack, tmp_
     assert result.test_scores["accuracy"] > 0.8
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_a_data_set_of_100_mb_and_predictions_of_20_mb(stack: Stack, tmp_path: Path) -> None:
     # Given a CSV file of 100 MB with ten classes

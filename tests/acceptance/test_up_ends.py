@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import signal
 
+import pytest
+
 from tests.support.command import Folder, given, processes_of, wait_until_nothing_is_left
 from tests.support.deadline import wait_until
 from tests.support.rabbitmq import Vhost
@@ -27,6 +29,7 @@ def test_ctrl_c_stops_everything_in_order(folder: Folder) -> None:
     wait_until_nothing_is_left(folder.path, within=5)
 
 
+@pytest.mark.slow
 def test_ctrl_c_says_how_long_it_waits_for_running_folds(folder: Folder, vhost: Vhost) -> None:
     # Given a stack in the foreground, with a fold that goes on for minutes
     command = folder.start("up", "--slots", "1", **given(vhost))
@@ -52,6 +55,7 @@ def test_ctrl_c_says_how_long_it_waits_for_running_folds(folder: Folder, vhost: 
     wait_until_nothing_is_left(folder.path, within=5)
 
 
+@pytest.mark.slow
 def test_interrupted_while_it_starts_leaves_nothing(folder: Folder) -> None:
     # Given a detached stack that is not yet ready
     command = folder.start("up", "--detach")

@@ -120,6 +120,7 @@ def test_killed_worker_is_started_again(running: Folder) -> None:
     assert "the folds worker was killed by SIGKILL; starting it again" in log
 
 
+@pytest.mark.slow
 def test_killed_node_is_started_again_with_what_waits_in_it(folder: Folder) -> None:
     # Given a stack whose workers are stopped, and folds that wait (a worker that has lost its
     # connection gives the others so long to come back)
@@ -162,6 +163,7 @@ def test_given_broker_is_used_and_left_alone(folder: Folder, vhost: Vhost) -> No
     assert folder.json("broker", "setup", DATARUN_BROKER=vhost.amqp_url)["queues"]
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_killed_stack_leaves_nothing_running_and_is_found_as_it_was(folder: Folder) -> None:
     # Given a stack with results

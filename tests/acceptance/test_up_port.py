@@ -7,6 +7,8 @@ import json
 import socket
 from urllib.parse import urlsplit
 
+import pytest
+
 from tests.support.command import Folder, processes_of
 from tests.support.rabbitmq import Vhost
 
@@ -18,6 +20,7 @@ def port_of(document: dict[str, dict[str, str]]) -> int:
     return port
 
 
+@pytest.mark.slow
 def test_taken_port_is_said_and_the_former_one_is_kept(folder: Folder, vhost: Vhost) -> None:
     # Given a stack that was started once, with a port of its own
     with socket.create_server(("127.0.0.1", 0)) as spare:

@@ -109,6 +109,7 @@ def test_worker_killed_in_training_leaves_exactly_one_verdict(
     wait_for_an_empty_queue(client)
 
 
+@pytest.mark.slow
 def test_a_fold_that_kills_every_worker_is_given_up(stack: Stack, client: Client) -> None:
     # Given a submission under which its worker dies, each time
     kills_worker = (

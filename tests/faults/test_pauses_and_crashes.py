@@ -66,6 +66,7 @@ def pause_outside_transactions(stack: Stack, service: Service) -> None:
     wait_until(paused, what="a moment between two transactions")
 
 
+@pytest.mark.slow
 def test_a_broker_killed_in_training_loses_no_fold_and_runs_none_twice(
     own_stack: Stack, node: PrivateNode, tmp_path: Path, waiting: Waiting
 ) -> None:

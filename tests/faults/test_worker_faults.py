@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
+
 from schemas.events import FoldStarted, FoldTested
 from schemas.topology import folds_queue
 from tests.support.deadline import wait_until
@@ -60,6 +62,7 @@ def test_connection_cut_in_training_does_not_run_the_fold_twice(rig: WorkerRig, 
     assert (rig.attempts(1), rig.story(1).count("FoldTested")) == (1, 1)
 
 
+@pytest.mark.slow
 def test_redelivered_to_another_slot_of_the_same_worker_is_adopted(rig: WorkerRig, proxy: Proxy):
     # Given a worker with two slots, one of which trains
     rig.announce()

@@ -16,6 +16,7 @@ __all__ = ["folder"]
 FEW = ("sigsegv", "daemons", "sleep", "labels", "network", "environment", "pickle-as-predictions")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("level", ["strict", "process"])
 def test_attack_tells_whether_anything_came_of_it(folder: Folder, level: str) -> None:
     # Given a level that holds, or one that cannot

@@ -351,6 +351,7 @@ def refuse_submission(stack: Stack, submission_id: int) -> None:
     engine.dispose()
 
 
+@pytest.mark.slow
 def test_a_heartbeat_that_no_table_holds_ends_no_collector(
     either_stack: Stack, link: BlockingLink
 ) -> None:

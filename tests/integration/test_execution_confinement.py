@@ -195,6 +195,7 @@ def test_daemon_of_a_fold_dies_with_it(folds: Folds, iris: Dataset, after: str) 
     assert not any(alive(pid) for pid in pids)
 
 
+@pytest.mark.slow
 def test_fork_bomb_ends_and_leaves_nothing(folds: Folds, iris: Dataset) -> None:
     # Given a submission that forks without end
     bomb = "\n        while True:\n            try: os.fork()\n            except OSError: pass"

@@ -65,6 +65,7 @@ def stored_file(rest: Rest, raw_data_id: int) -> bytes:
         return b"".join(read_pieces(connection, raw_data_id, file))
 
 
+@pytest.mark.slow
 def test_bodies_that_inflate_to_gigabytes_take_little_memory(bare_stack: Stack) -> None:
     # Given a gateway that has answered once
     client = bare_stack.start_gateway()

@@ -42,6 +42,7 @@ def new_ones(client: RestClient) -> int:
     return sum(fold["new"] for fold in client.get("submissionfold-light/").json())
 
 
+@pytest.mark.slow
 def test_client_that_never_reads_its_answer_clears_nothing(bare_stack: Stack) -> None:
     # Given somebody who asks for all that is new, and reads nothing
     client = with_large_results(bare_stack, zeros=False)

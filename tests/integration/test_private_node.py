@@ -158,6 +158,7 @@ def test_two_nodes_live_side_by_side(running: tuple[Path, NodeAddress], tmp_path
     assert get(first, queue="after") == b"still here"
 
 
+@pytest.mark.slow
 def test_clean_stop_leaves_nothing_and_restart_keeps_messages_and_address(tmp_path: Path) -> None:
     # Given a node with a persistent message in a durable queue
     node = PrivateNode(tmp_path)
@@ -205,6 +206,7 @@ def test_port_taken_since_the_last_start_is_replaced(tmp_path: Path) -> None:
     node.stop(clean=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("position", [0, 3], ids=["amqp", "epmd"])
 def test_port_taken_between_choice_and_start_is_replaced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, position: int
@@ -264,6 +266,7 @@ def start_owner(home: Path, *, by: tuple[str, ...] = ()) -> subprocess.Popen[str
     return owner
 
 
+@pytest.mark.slow
 def test_nothing_is_left_when_the_owner_is_killed(tmp_path: Path) -> None:
     # Given a process that owns a node, and has forked
     home = tmp_path / "node"
@@ -286,6 +289,7 @@ def test_nothing_is_left_when_the_owner_is_killed(tmp_path: Path) -> None:
     node.stop(clean=False)
 
 
+@pytest.mark.slow
 def test_nothing_is_left_when_the_guard_is_killed(tmp_path: Path) -> None:
     node = PrivateNode(tmp_path)
     address = node.start()
