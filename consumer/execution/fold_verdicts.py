@@ -21,6 +21,13 @@ _REPORTABLE = {
 """What a fold's own process can know of its end."""
 
 
+_HINTS = {
+    signal.SIGKILL.value: "; the machine may be out of memory",
+    signal.SIGBUS.value: "; there may have been no room left for a file that was mapped",
+}
+"""What a process that died of a signal may have met."""
+
+
 def over_limit(job: FoldJob, phase: Phase, over: dict[str, Any]) -> Verdict:
     """The fold was killed because it used more than it may."""
     used, limits = over["used"], job.limits
@@ -156,8 +163,7 @@ def death_sentence(status: int, phase: Phase) -> str:
     if number == 0:
         return f"crashed: the process left with exit code {status >> 8} in {phase} without a result"
     name = signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
-    hint = "; the machine may be out of memory" if number == signal.SIGKILL else ""
-    return f"crashed: {name} in {phase}{hint}"
+    return f"crashed: {name} in {phase}{_HINTS.get(number, '')}"
 
 
 def of_limit(used: float, limit: float) -> str:

@@ -23,6 +23,7 @@ from sklearn.model_selection import train_test_split
 
 from consumer.jobs import PreparedData, PrepareFailed
 from consumer.parts import open_part
+from consumer.preparation import prepare
 from consumer.preparation.prepare import prepare_dataset
 from schemas.datasets import Custom, HoldOut, Split
 from schemas.messages import DataMessage
@@ -365,6 +366,18 @@ def test_memory_limit(tmp_path: Path) -> None:
 
     assert verdict.kind is FailureKind.MEMORY
     assert "of 500.0 MiB in data" in verdict.message
+
+
+def test_limit_of_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given a limit that one machine can reach, and code that starts more threads than that
+    monkeypatch.setattr(prepare, "_PROCESSES", 16)
+    start = "threading.Thread(target=time.sleep, args=(60,)).start()"
+    case = prepare_with(tmp_path, f"import threading, time; [{start} for _ in range(60)]")
+
+    # Then it is ended, and told which limit it met
+    verdict = case.fail().verdict
+    assert verdict.culprit is Culprit.ORGANISER
+    assert "processes and threads, 16 allowed, in data" in verdict.message
 
 
 def test_process_that_dies(tmp_path: Path) -> None:
