@@ -168,7 +168,15 @@ def main() -> None:
     results = asyncio.run(measure(arguments.folds, arguments.pause))
     who = "root" if os.geteuid() == 0 else "an ordinary user"
     table = Table(title=f"a trivial fold, as {who}; {arguments.folds} folds a level")
-    headers = ("level", "ahead: wall ms", "p95", "at once: wall ms", "p95", "CPU ms", "folds/s in 2")
+    headers = (
+        "level",
+        "ahead: wall ms",
+        "p95",
+        "at once: wall ms",
+        "p95",
+        "CPU ms",
+        "folds/s in 2",
+    )
     for header in headers:
         table.add_column(header, justify="left" if header == "level" else "right")
     for level, result in results.items():
