@@ -56,6 +56,8 @@ def strict_obstacle() -> str | None:
                 isolation=Isolation.STRICT,
                 stderr=words.fileno(),
             )
+        except ModuleNotFoundError:
+            raise  # An installation without the extra `worker`: that says nothing of the host.
         except (OSError, ImportError, RuntimeError) as error:
             return f"the sandbox cannot be started: {error} (apt-get install libseccomp2)"
         try:

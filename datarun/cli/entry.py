@@ -21,7 +21,7 @@ BROUGHT_BY = {
     "rich": _EVERY,
     "sklearn": ("worker", "server"),
     "sqlalchemy": ("server",),
-    "threadpoolctl": ("worker",),
+    "threadpoolctl": ("worker", "server"),
     "typer": _EVERY,
     "uvicorn": ("server",),
     "uvloop": ("worker", "server"),

@@ -6,7 +6,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tarfile
 import venv
 import zipfile
 from dataclasses import dataclass
@@ -35,11 +34,16 @@ class Published:
     wheel: Path
 
     @property
-    def metadata(self) -> Message:
+    def metadata_file(self) -> bytes:
         """The wheel's METADATA."""
         with zipfile.ZipFile(self.wheel) as archive:
             (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
-            return BytesParser().parsebytes(archive.read(name))
+            return archive.read(name)
+
+    @property
+    def metadata(self) -> Message:
+        """Its fields."""
+        return BytesParser().parsebytes(self.metadata_file)
 
     def files(self) -> set[str]:
         """The names in the wheel."""
@@ -56,8 +60,7 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Published:
     build = f"from setuptools import build_meta; build_meta.build_sdist({str(folder)!r})"
     _quietly([sys.executable, "-W", "ignore", "-c", build], tree)
     (sdist,) = folder.glob("*.tar.gz")
-    with tarfile.open(sdist) as archive:
-        archive.extractall(folder, filter="data")
+    _quietly(["tar", "-xzf", str(sdist)], folder)
     source = folder / sdist.name.removesuffix(".tar.gz")
     offline = ("--no-deps", "--no-build-isolation", "--no-index", "--disable-pip-version-check")
     wheel = [sys.executable, "-m", "pip", "wheel", *offline, "-w", str(folder), str(source)]
