@@ -49,6 +49,5 @@ ENV PATH=/opt/datarun/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbi
     DATARUN_PULSE=/tmp/datarun-pulse
 USER 10001:10001
 WORKDIR /var/lib/datarun
-VOLUME /var/lib/datarun
 STOPSIGNAL SIGTERM
 CMD ["datarun", "--help"]

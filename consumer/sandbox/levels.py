@@ -28,7 +28,7 @@ _HINTS = (
     (
         "namespace",
         "namespaces are refused: in a container, run it with the seccomp profile and options that "
-        "docs/security.md names; in a chroot they are not to be had; on a host, see "
+        "docs/containers.md names; in a chroot they are not to be had; on a host, see "
         "`sysctl user.max_user_namespaces`",
     ),
     (

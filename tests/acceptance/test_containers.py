@@ -161,7 +161,7 @@ def test_the_image_is_built_from_what_is_there_and_runs_as_an_ordinary_user():
     assert last == 1
     assert {one.name for one in instructions} <= {
         *("FROM", "RUN", "WORKDIR", "COPY", "LABEL", "ENV", "USER"),
-        *("VOLUME", "STOPSIGNAL", "CMD"),
+        *("STOPSIGNAL", "CMD"),
     }
     ignored = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
     for copy in (one for one in instructions if one.name == "COPY"):
