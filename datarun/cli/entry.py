@@ -65,10 +65,8 @@ def main() -> NoReturn:
 def what_is_missing(module: str, arguments: list[str]) -> str:
     """What to install so that the command of these arguments has `module`."""
     command = next((word for word in arguments if not word.startswith("-")), "")
-    if module in ("typer", "rich"):
-        what = "the datarun command"
-    else:
-        what = f"datarun {command}".strip()
+    every_command = module in ("typer", "rich")
+    what = "the datarun command" if every_command else f"datarun {command}".strip()
     extra = _WANTS.get(command, BROUGHT_BY[module][0])
     return (
         f"{what} needs {module}, which is not installed: pip install 'datarun[{extra}]' "

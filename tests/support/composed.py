@@ -1,4 +1,4 @@
-"""The services of docker-compose.yml, each run outside of a container as it is told to run in one."""
+"""The services of docker-compose.yml, run outside of containers as they are told to run in them."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ class Composed:
                     break
         if name == "gateway":
             made["DATARUN_GATEWAY_PORT"] = str(self.gateway_port)
-        # Coverage of what this machine is: the image has our packages installed.
+        # In the image our packages are installed.
         return {**made, **QUICKER, "PYTHONPATH": str(ROOT)}
 
     def _home(self, name: str) -> Path:
@@ -158,7 +158,7 @@ class Composed:
         return mounted
 
     def _first_start_of_rabbitmq(self) -> None:
-        """As the secret rabbitmq.conf has it; its user, by this node's password, is there already."""
+        """As the secret rabbitmq.conf has it; its user, with the node's password, is there."""
         parsed = configparser.ConfigParser()
         parsed.read_string("[conf]\n" + self.secret("rabbitmq.conf"))
         conf = parsed["conf"]

@@ -263,5 +263,5 @@ def test_a_folder_of_secrets_that_is_named_and_missing_is_said(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("DATARUN_SECRETS", str(folder / "missing"))
-    with pytest.raises(ConfigurationError, match="DATARUN_SECRETS names .*missing"):
+    with pytest.raises(ConfigurationError, match=r"DATARUN_SECRETS names .*missing"):
         load_settings()
