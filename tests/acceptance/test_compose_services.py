@@ -52,6 +52,7 @@ def composed(node: PrivateNode, server: PostgresServer, tmp_path: Path) -> Itera
     made.close()
 
 
+@pytest.mark.slow
 def test_the_services_work_are_found_healthy_while_they_do_and_ill_when_they_do_not(
     composed: Composed, node: PrivateNode, server: PostgresServer
 ):
