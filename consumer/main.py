@@ -17,6 +17,7 @@ from broker.blobs import read_blob
 from broker.control import ControlStream
 from broker.event_loop import run_service
 from broker.link import Link
+from broker.pulse import Pulse
 from broker.setup import queue_exists
 from consumer.cache import DatasetCache
 from consumer.delivery.catalogue import Catalogue
@@ -151,6 +152,7 @@ async def _started(
     """
     url = broker_url(settings.broker.get_secret_value() if settings.broker else None)
     async with AsyncExitStack() as stack:
+        pulse = stack.enter_context(Pulse(settings.pulse))
         link = Link(url, name=name, connect_timeout=settings.connect_timeout_seconds)
         await stack.enter_async_context(link)
         queue = folds_queue(settings.pool) if role is Role.FOLDS else DATA_QUEUE
@@ -172,6 +174,7 @@ async def _started(
             slots=slots,
             running=worker.running,
             on_result=worker.not_wanted,
+            pulse=pulse,
         )
         heartbeats.start()
         stack.push_async_callback(heartbeats.close)

@@ -1,6 +1,6 @@
 """`python -m datarun` is the `datarun` command."""
 
-from datarun.cli.main import main
+from datarun.cli.entry import main
 
 if __name__ == "__main__":
     main()

@@ -6,6 +6,8 @@ import socket
 
 from schemas.errors import ConfigurationError
 
+DEFAULT_PORT = 8000
+
 
 def bound(host: str, port: int) -> socket.socket:
     """Bound at once, so that whoever asks early waits and is not refused.

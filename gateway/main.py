@@ -20,7 +20,7 @@ from broker.event_loop import run_service
 from gateway.allocation import return_large_blocks
 from gateway.app import make_app
 from gateway.database import Database
-from gateway.listener import bound
+from gateway.listener import DEFAULT_PORT, bound
 from gateway.service import Service
 from gateway.streamed_list import UNACKNOWLEDGED
 from schemas.settings import Settings
@@ -29,7 +29,6 @@ from storage.engine import database_url, open_engine
 
 logger = logging.getLogger(__name__)
 
-DEFAULT_PORT = 8000
 CONNECTIONS = 10
 """To the database: more requests than that wait for one another."""
 

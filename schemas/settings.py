@@ -1,4 +1,4 @@
-"""Settings: `DATARUN_*` environment variables, then a TOML file, then defaults."""
+"""Settings: `DATARUN_*` environment variables, secrets in files, a TOML file, then defaults."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from pydantic_settings import (
     BaseSettings,
     NoDecode,
     PydanticBaseSettingsSource,
+    SecretsSettingsSource,
     SettingsConfigDict,
     SettingsError,
     TomlConfigSettingsSource,
@@ -130,6 +131,10 @@ class Settings(BaseSettings):
     private_submissions: bool = False
     """Users see the folds and predictions of their own submissions only; admins see all."""
 
+    pulse: Path | None = None
+    """File that a worker or a collector touches every `heartbeat_seconds` while it is at work, for
+    `datarun health`; None: no file."""
+
     connect_timeout_seconds: Annotated[float, Field(gt=0)] = 30
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
@@ -142,10 +147,19 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - pydantic's signature
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Arguments, then the environment, then the file that DATARUN_SETTINGS names."""
+        """Arguments, the environment, the folder that DATARUN_SECRETS names, the file that
+        DATARUN_SETTINGS names.
+
+        In the folder each setting is a file of its own, `datarun_broker` say, as container engines
+        have it: what is in there is in no list of processes, and in no description of a container.
+        """
         file = Path(os.environ.get("DATARUN_SETTINGS", SETTINGS_FILE))
         toml = TomlConfigSettingsSource(settings_cls, toml_file=file)
-        return init_settings, env_settings, toml
+        folder = os.environ.get("DATARUN_SECRETS")
+        if folder is None:
+            return init_settings, env_settings, toml
+        secrets = SecretsSettingsSource(settings_cls, secrets_dir=folder)
+        return init_settings, env_settings, secrets, toml
 
 
 def load_settings(**overrides: Any) -> Settings:
@@ -153,6 +167,9 @@ def load_settings(**overrides: Any) -> Settings:
     named = os.environ.get("DATARUN_SETTINGS")
     if named is not None and (not Path(named).exists() or Path(named).is_dir()):
         raise ConfigurationError(f"DATARUN_SETTINGS names {named!r}, which is not a file")
+    secrets = os.environ.get("DATARUN_SECRETS")
+    if secrets is not None and not Path(secrets).is_dir():
+        raise ConfigurationError(f"DATARUN_SECRETS names {secrets!r}, which is not a folder")
     given = {name: value for name, value in overrides.items() if value is not None}
     try:
         return Settings(**given)

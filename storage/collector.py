@@ -36,6 +36,7 @@ from storage.engine import snapshot, transaction
 from storage.fold_events import FoldRules
 from storage.incoming import Incoming, read
 from storage.labels import LabelsCache
+from storage.liveness import show_life
 from storage.preparation import Preparation
 from storage.publisher import OutboxPublisher
 from storage.replies import Replies
@@ -113,6 +114,7 @@ class Collector:
                 ("heartbeats-writing", self._write_heartbeats()),
                 ("sweep", self._sweep()),
                 ("daily", self._daily()),
+                ("pulse", show_life(self._link, self._database, self._settings)),
             )
         ]
         try:

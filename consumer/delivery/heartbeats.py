@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 
 from broker.feed import ack_all
 from broker.link import Link
+from broker.pulse import Pulse
 from consumer.delivery.reading import RecentIds
 from schemas.errors import BrokerError, MessageError
 from schemas.events import RunningFold, WorkerHeartbeat
@@ -52,7 +53,8 @@ class _Heard:
 class Heartbeats:
     """This worker's heartbeats, and what it hears on its own queue.
 
-    on_result: called with the run id of each stored verdict.
+    on_result: called with the run id of each stored verdict. pulse: beats when a heartbeat of this
+    worker has come back: then it can publish and is delivered to.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class Heartbeats:
         slots: int,
         running: Callable[[], tuple[RunningFold, ...]],
         on_result: Callable[[str], None],
+        pulse: Pulse,
     ) -> None:
         self._link = link
         self._settings = settings
@@ -71,6 +74,7 @@ class Heartbeats:
         self._slots = slots
         self._running = running
         self._on_result = on_result
+        self._pulse = pulse
         self._host = socket.gethostname()
         self._others: dict[str, _Heard] = {}
         self._ended = RecentIds()
@@ -245,6 +249,7 @@ class Heartbeats:
                 self._own_heard = now
                 self._own_said_at = message.at
                 self._heard_own.set()
+                self._pulse.beat()
             case WorkerHeartbeat(worker=worker):
                 if message.stopped:
                     self._others.pop(worker, None)

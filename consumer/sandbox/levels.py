@@ -28,7 +28,7 @@ _HINTS = (
     (
         "namespace",
         "namespaces are refused: in a container, run it with the seccomp profile and options that "
-        "docs/security.md names; in a chroot they are not to be had; on a host, see "
+        "docs/containers.md names; in a chroot they are not to be had; on a host, see "
         "`sysctl user.max_user_namespaces`",
     ),
     (
@@ -56,6 +56,8 @@ def strict_obstacle() -> str | None:
                 isolation=Isolation.STRICT,
                 stderr=words.fileno(),
             )
+        except ModuleNotFoundError:
+            raise  # An installation without the extra `worker`: that says nothing of the host.
         except (OSError, ImportError, RuntimeError) as error:
             return f"the sandbox cannot be started: {error} (apt-get install libseccomp2)"
         try:

@@ -15,6 +15,7 @@ from datarun.cli import (
     demo,
     doctor,
     folds,
+    health,
     results,
     services,
     stack,
@@ -34,7 +35,6 @@ app = typer.Typer(
     help="Train and test machine-learning submissions on cross-validation folds, over RabbitMQ.",
     epilog="Begin with `datarun demo`, which needs no configuration and leaves nothing behind.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -56,6 +56,7 @@ app.add_typer(results.app, name="results", rich_help_panel=WORK)
 app.command(rich_help_panel=PARTS)(services.worker)
 app.command(rich_help_panel=PARTS)(services.collector)
 app.command(rich_help_panel=PARTS)(services.gateway)
+app.command(rich_help_panel=PARTS)(health.health)
 app.add_typer(users.app, name="users", rich_help_panel=PARTS)
 app.add_typer(broker.app, name="broker", rich_help_panel=PARTS)
 app.command(rich_help_panel=PARTS)(services.schema)

@@ -72,12 +72,12 @@ def collector(database: DatabaseUrl = None, broker: BrokerUrl = None, json: Json
     A second collector on the same RabbitMQ is a hot standby: it takes over when the first ends.
     """
     settings = service_settings(database=database, broker=broker)
-    if json:
-        print_json({"role": "collector"})
 
     from consumer.logs import log_to_stderr
     from storage.main import run_collector
 
+    if json:
+        print_json({"role": "collector"})
     log_to_stderr(settings.log_level)
     run_collector(settings)
 
@@ -101,12 +101,12 @@ def gateway(
         gateway_body_bytes=body_bytes,
         private_submissions=private_submissions,
     )
-    if json:
-        print_json({"role": "gateway"})
 
     from consumer.logs import log_to_stderr
     from gateway.main import run_gateway
 
+    if json:
+        print_json({"role": "gateway"})
     log_to_stderr(settings.log_level)
     run_gateway(settings)
 

@@ -30,6 +30,6 @@ def die_with(parent: int, number: signal.Signals) -> None:
 if __name__ == "__main__":
     die_with(int(sys.argv.pop(1)), signal.SIGKILL)
     sys.argv[0] = "datarun"
-    from datarun.cli.main import main
+    from datarun.cli.entry import main
 
     main()

@@ -235,3 +235,33 @@ def test_a_connection_file_that_is_damaged_is_said(folder: Path, text: str):
     (home / "connection.toml").write_bytes(b"\xff")
     with pytest.raises(ConfigurationError, match="cannot read"):
         read_connection(home)
+
+
+def test_secrets_are_files_of_a_folder_and_go_between_the_environment_and_the_file(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    # Given a folder as container engines fill it, a settings file, and one of them as a variable
+    secrets = folder / "secrets"
+    secrets.mkdir()
+    (secrets / "datarun_broker").write_text("amqp://from-a-secret/\n")
+    (secrets / "datarun_database").write_text("sqlite:///of-a-secret")
+    (secrets / "postgres_password").write_text("somebody else's")
+    (folder / "datarun.toml").write_text('broker = "amqp://of-the-file/"\nslots = 3\n')
+    monkeypatch.setenv("DATARUN_SECRETS", str(secrets))
+    monkeypatch.setenv("DATARUN_DATABASE", "sqlite:///of-the-environment")
+
+    # Then each comes from the nearest
+    settings = load_settings()
+    assert settings.broker is not None
+    assert settings.broker.get_secret_value() == "amqp://from-a-secret/"
+    assert settings.database is not None
+    assert settings.database.get_secret_value() == "sqlite:///of-the-environment"
+    assert settings.slots == 3
+
+
+def test_a_folder_of_secrets_that_is_named_and_missing_is_said(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("DATARUN_SECRETS", str(folder / "missing"))
+    with pytest.raises(ConfigurationError, match=r"DATARUN_SECRETS names .*missing"):
+        load_settings()
