@@ -103,7 +103,7 @@ class SlotLink:
             # Another fold's code may have stopped it while it was idle.
             signal.pidfd_send_signal(self._pidfd, signal.SIGCONT)
         except OSError:
-            self.lost = True
+            self.close()
             raise
 
     @property

@@ -43,7 +43,7 @@ class _Zygote:
         self._control = control
         self._program = program
         self._controller = warm_controller()
-        self._slots: dict[int, tuple[int, int]] = {}  # pid -> number of the slot, pidfd
+        self._slots: dict[int, tuple[int, int]] = {}  # pid -> the worker's key, pidfd
 
     def run(self) -> NoReturn:
         """Until the worker closes its end, or dies."""
@@ -52,10 +52,10 @@ class _Zygote:
         poll.register(self._control, select.POLLIN)
         while True:
             ready = {number for number, _ in poll.poll()}
-            for pid, (number, descriptor) in list(self._slots.items()):
+            for pid, (key, descriptor) in list(self._slots.items()):
                 if descriptor in ready:
                     poll.unregister(descriptor)
-                    self._bury(pid, number, descriptor)
+                    self._bury(pid, key, descriptor)
             if self._control.fileno() in ready:
                 poll.register(self._fork_slot(), select.POLLIN)
 
@@ -74,21 +74,21 @@ class _Zygote:
             serve(socket.socket(fileno=descriptor), become, strict=self._program is not None)
         os.close(descriptor)
         pidfd = os.pidfd_open(pid)
-        self._slots[pid] = packet["slot"], pidfd
+        self._slots[pid] = packet["key"], pidfd
         try:
             # Not its number, which is another one outside of this process's namespace.
-            packets.send(self._control, {"slot": packet["slot"]}, (pidfd,))
+            packets.send(self._control, {"started": packet["key"]}, (pidfd,))
         except OSError:  # the worker, if it lives, asks again
             os.kill(pid, signal.SIGKILL)
         return pidfd
 
-    def _bury(self, pid: int, number: int, pidfd: int) -> None:
+    def _bury(self, pid: int, key: int, pidfd: int) -> None:
         """A slot is dead: what its fold left has become ours, and is killed."""
         os.close(pidfd)
         del self._slots[pid]
         self._clear()
         try:
-            packets.send(self._control, {"gone": number})
+            packets.send(self._control, {"gone": key})
         except OSError:
             self._leave()
 

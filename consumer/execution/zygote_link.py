@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import signal
 import socket
@@ -35,6 +36,8 @@ class ZygoteLink:
         self._process = process
         self._control = control
         self._new_group = SlotGroup if isolation is Isolation.NONE else SlotGroup.make
+        self._keys = itertools.count()
+        """Each slot's process has one of its own: its number is given again when it is dead."""
         self._slots: dict[int, SlotLink] = {}
         self._started: dict[int, asyncio.Future[int]] = {}
         """For each slot asked for: its process, as a pidfd."""
@@ -66,20 +69,21 @@ class ZygoteLink:
         """Fork the process of slot `number`. Raises ZygoteError."""
         ours, theirs = packets.socket_pair()
         ours.setblocking(False)
-        self._started[number] = self._loop.create_future()
+        key = next(self._keys)
+        started = self._started[key] = self._loop.create_future()
         # User code may have stopped it, together with the slot that it killed.
         self._process.send_signal(signal.SIGCONT)
         try:
             with theirs:
-                packets.send(self._control, {"slot": number}, (theirs.fileno(),))
-            pidfd = await asyncio.wait_for(self._started[number], START_SECONDS)
+                packets.send(self._control, {"slot": number, "key": key}, (theirs.fileno(),))
+            pidfd = await asyncio.wait_for(started, START_SECONDS)
         except (OSError, TimeoutError, SlotLost) as error:
             ours.close()
             if isinstance(error, ConnectionError):
                 # Dead, which the loop has not seen yet: the next try shall not ask it again.
                 self._lose()
             raise ZygoteError(f"slot {number} could not be started") from error
-        slot = self._slots[number] = SlotLink(ours, pidfd, self._new_group(), on_left)
+        slot = self._slots[key] = SlotLink(ours, pidfd, self._new_group(), on_left)
         try:
             await asyncio.wait_for(slot.begun(), START_SECONDS)
         except (TimeoutError, SlotLost) as error:
@@ -121,10 +125,12 @@ class ZygoteLink:
                 slot.buried()
                 slot.close()
                 slot.group.remove()
-        elif self._started[packet["slot"]].done():  # nobody waits for it any longer
-            os.close(*descriptors)
         else:
-            self._started[packet["slot"]].set_result(*descriptors)
+            started = self._started.pop(packet["started"])
+            if started.done():  # nobody waits for it any longer
+                os.close(*descriptors)
+            else:
+                started.set_result(*descriptors)
 
     def _lose(self) -> None:
         """The zygote is dead. A slot that lives goes on; nobody will say so of a dead one."""

@@ -14,6 +14,7 @@ from pathlib import Path
 from consumer import packets
 from consumer.sandbox.as_nobody import NOBODY, STAGING
 from consumer.sandbox.box import View, bubblewrap, python_views, user_files
+from consumer.sandbox.linux import use_all_descriptors
 from consumer.sandbox.seal import KEPT_VARIABLES, THREAD_VARIABLES
 from consumer.sandbox.syscall_filter import compiled_filter
 from schemas.states import Isolation
@@ -34,6 +35,8 @@ def start_clean(
     secret. At level `strict` the process is bubblewrap's, and gets the filter for system calls as
     a second descriptor; `views` are folders of the host that code in there sees as well.
     """
+    # This process sends descriptors, too: what a fold hoards must not keep it from that.
+    use_all_descriptors()
     with ExitStack() as held:
         ours, theirs = packets.socket_pair()
         held.enter_context(theirs)

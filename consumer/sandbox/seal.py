@@ -123,7 +123,9 @@ def settle(around: Surroundings, controller: ThreadpoolController | None = None)
     """The last steps, once the job is known: limits, folders, threads and random numbers."""
     temporary = around.folder / "tmp"
     temporary.mkdir(parents=True)
-    _set_limit(resource.RLIMIT_NOFILE, _OPEN_FILES)
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # Fewer than its slot may have: see `use_all_descriptors`.
+    _set_limit(resource.RLIMIT_NOFILE, min(_OPEN_FILES, most // 2))
     if around.cpu_seconds is not None:
         # A second line: the slot measures the CPU time of the whole tree.
         _set_limit(resource.RLIMIT_CPU, int(around.cpu_seconds) + 2)
