@@ -154,8 +154,8 @@ def use_all_descriptors() -> None:
     """Allow this process as many open files as it may have.
 
     What others of the same user have sent and nobody has received counts against its limit when it
-    sends descriptors (unix(7), ETOOMANYREFS): a fold, which may have fewer, must not reach the limit
-    of its slot or its worker.
+    sends descriptors (unix(7), ETOOMANYREFS): a fold, which may have fewer, must not reach the
+    limit of its slot or its worker.
     """
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

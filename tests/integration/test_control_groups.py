@@ -151,19 +151,21 @@ def test_group_goes_with_its_slot(
 
 def test_fold_that_takes_long_to_die_does_not_cost_its_slot(one_slot: Folds, iris: Dataset) -> None:
     require_strict()
-    # Given a running fold, whose namespace takes four seconds to be emptied
+    # Given a slot whose namespace takes long to be emptied, and a fold that has to be killed
     slot = psutil.Process(one_slot.slot_pid())
-    fold = one_slot.begin(iris, ENDLESS)
     reaper = wait_until(lambda: child_named(slot, "fold reaper"), what="the reaper")
     reaper.suspend()
-    fold.future.cancel()
-    with pytest.raises(psutil.TimeoutExpired):
-        slot.wait(4)
+    fold = one_slot.begin(iris, "import os, time\nos.close(3)\ntime.sleep(60)")
 
-    # When that is done
+    # When that is done after more than the time in which a slot has to answer
+    with pytest.raises(psutil.TimeoutExpired):
+        slot.wait(6)
     reaper.resume()
 
-    # Then the same slot runs the next fold
+    # Then the fold has its verdict, and the same slot runs the next one
+    verdict = fold.outcome().verdict
+    assert verdict is not None
+    assert "closed the connection" in verdict.message
     assert one_slot.run(iris, DUMMY).state is FoldState.TESTED
     assert one_slot.slot_pid() == slot.pid
 
