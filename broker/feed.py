@@ -247,15 +247,17 @@ class Feed:
         return self._subscription
 
     async def _subscribe(self, channel: AmqpChannel) -> Subscription:
+        queue = self._queue
         if self._own is not None:
-            await channel.queue_declare(
+            declared = await channel.queue_declare(
                 self._own.name,
                 durable=self._own.durable,
                 exclusive=self._own.exclusive,
                 arguments=dict(self._own.arguments(self._link.server)),
             )
+            queue = declared.queue or queue
             for binding in self._bindings:
-                await channel.queue_bind(binding.queue, binding.exchange, routing_key=binding.key)
+                await channel.queue_bind(queue, binding.exchange, routing_key=binding.key)
         await channel.basic_qos(prefetch_count=self._prefetch)
         subscription = Subscription(channel, f"{self._link.name}.{id(channel):x}")
         channel.on_consumer_cancel_callbacks.add(subscription.end)
@@ -264,7 +266,7 @@ class Feed:
         if self._stream_offset is not None:
             arguments["x-stream-offset"] = self._stream_offset
         await channel.basic_consume(
-            self._queue,
+            queue,
             subscription.receive,
             consumer_tag=subscription.tag,
             arguments=arguments,

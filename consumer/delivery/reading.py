@@ -14,7 +14,7 @@ from broker.link import Link
 from schemas.errors import MessageError, PublishError
 from schemas.frozen import Message
 from schemas.topology import DEAD, REASON_HEADER, SOURCE_HEADER, WORK
-from schemas.wire import Envelope, unpack
+from schemas.wire import Envelope, detour, unpack
 
 logger = logging.getLogger(__name__)
 
@@ -111,6 +111,10 @@ class Intake(Generic[M]):
     async def read(self, delivery: Delivery) -> M | None:
         """The message; None when the delivery is settled already, since it was not usable here."""
         envelope = delivery.envelope
+        if reason := detour(envelope):
+            logger.warning("dropped: %s", reason, extra={"action": "detoured"})
+            await delivery.ack()
+            return None
         if not envelope.exchange and SOURCE_HEADER not in envelope.headers:
             # Typed into a queue's page of the management console, which publishes to the default
             # exchange: the collector has not seen it. It goes the regular way.

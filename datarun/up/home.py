@@ -13,6 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, TextIO
 
+from broker.private_file import write_private
 from schemas.errors import ConfigurationError
 from schemas.settings import CONNECTION_FILE, HOME_NAME, LOCK_FILE, read_connection
 
@@ -134,14 +135,7 @@ class Connection:
 
     def write(self, home: Home) -> None:
         """Put the file in place in one step, readable by this user alone."""
-        draft = home.connection_file.with_suffix(".draft")
-        draft.unlink(missing_ok=True)
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(self._toml())
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(home.connection_file)
+        write_private(home.connection_file, self._toml())
 
     @classmethod
     def read(cls, home: Home) -> Connection:

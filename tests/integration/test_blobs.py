@@ -15,7 +15,7 @@ from broker.blobs import CHUNK_BYTES, delete_blob, read_blob, write_blob
 from schemas.datasets import BlobTrailer
 from schemas.errors import AccessRefused, BlobError
 from schemas.states import Visibility
-from schemas.topology import BLOBS, CHUNK_HEADER, blob_stream
+from schemas.topology import CHUNK_HEADER, blob_stream, blobs_exchange
 
 PUBLIC = Visibility.PUBLIC
 
@@ -119,12 +119,12 @@ def _raw_stream(url: str, blob: str, messages: list[tuple[int | None, bytes]]) -
     with pika.BlockingConnection(pika.URLParameters(url)) as connection:
         channel = connection.channel()
         channel.queue_declare(stream, durable=True, arguments={"x-queue-type": "stream"})
-        channel.queue_bind(stream, BLOBS, stream)
+        channel.queue_bind(stream, blobs_exchange(PUBLIC), stream)
         channel.confirm_delivery()
         for number, body in messages:
             headers = None if number is None else {CHUNK_HEADER: number}
             properties = pika.BasicProperties(delivery_mode=2, headers=headers)
-            channel.basic_publish(BLOBS, stream, body, properties)
+            channel.basic_publish(blobs_exchange(PUBLIC), stream, body, properties)
 
 
 def _trailer(content: bytes, chunks: int) -> bytes:
@@ -191,7 +191,7 @@ def test_a_wrong_password_is_not_tried_for_a_minute(broker_url: str) -> None:
 
 
 def test_writing_where_nothing_is_set_up_names_what_is_missing(vhost_url: str) -> None:
-    with pytest.raises(BlobError, match=r"no exchange 'datarun.blobs'"):
+    with pytest.raises(BlobError, match=r"no exchange 'datarun.blobs.public'"):
         write_blob(vhost_url, PUBLIC, _new(), b"x")
 
 
