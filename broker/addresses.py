@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from urllib.parse import unquote, urlsplit
 
+from broker.tls import tls_trouble
 from schemas.errors import ConfigurationError
 
 
@@ -16,6 +17,13 @@ def shown(url: str) -> str:
         raise ConfigurationError(f"the RabbitMQ URL cannot be read: {error}") from None
     user = f"{unquote(parts.username)}@" if parts.username else ""
     return f"{parts.scheme}://{user}{parts.hostname}:{port}{parts.path or '/'}"
+
+
+def place(url: str) -> tuple[str, str | None, int, str]:
+    """Scheme, host, port and virtual host: where a URL leads, whoever logs in."""
+    parts = urlsplit(url)
+    port = parts.port or (5671 if parts.scheme == "amqps" else 5672)
+    return parts.scheme, parts.hostname, port, unquote(parts.path[1:])
 
 
 def why_unreachable(url: str, error: BaseException) -> str:
@@ -31,5 +39,5 @@ def why_unreachable(url: str, error: BaseException) -> str:
     elif isinstance(error, TimeoutError):
         hint = "it does not answer"
     else:
-        hint = text
+        hint = tls_trouble(error) or text
     return f"cannot connect to RabbitMQ at {shown(url)}: {hint}"

@@ -113,7 +113,7 @@ class Connection:
     """How to reach a running stack; what `connection.toml` says."""
 
     broker: str
-    """AMQP URL with user and password."""
+    """AMQP URL with user and password, for clients."""
 
     database: str
     supervisor: int
@@ -127,6 +127,9 @@ class Connection:
     """Who may log in to the management console."""
 
     password: str | None = None
+    users: Mapping[str, str] = field(default_factory=dict)
+    """AMQP URLs of services by RabbitMQ's users, where each logs in as its own."""
+
     gateway: Mapping[str, str] = field(default_factory=dict)
     """`url`, and `username` and `password` of a user, where they are known."""
 
@@ -157,6 +160,9 @@ class Connection:
         lines += [
             f"supervisor = {self.supervisor}",
             f"started = {self.started.isoformat(timespec='seconds')}",
+            "",
+            "[users]",
+            *(f"{name} = {_toml_text(url)}" for name, url in self.users.items()),
             "",
             "[gateway]",
             *(f"{name} = {_toml_text(text)}" for name, text in self.gateway.items()),
