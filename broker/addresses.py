@@ -38,6 +38,8 @@ def why_unreachable(url: str, error: BaseException) -> str:
         hint = "nothing listens there; is RabbitMQ running? (`datarun up` starts one)"
     elif isinstance(error, TimeoutError):
         hint = "it does not answer"
+    elif "reset" in text and url.startswith("amqp://"):
+        hint = "it ends the connection at once; is it a TLS port (amqps://), or not RabbitMQ?"
     else:
         hint = tls_trouble(error) or text
     return f"cannot connect to RabbitMQ at {shown(url)}: {hint}"

@@ -84,6 +84,9 @@ def context(ca: str | None, cert: str | None, key: str | None) -> ssl.SSLContext
 
 def tls_trouble(error: BaseException) -> str | None:
     """What a failed connection says about TLS, as a sentence's end; None when it is not that."""
+    if error.__cause__ is not None and (trouble := tls_trouble(error.__cause__)):
+        # aiormq wraps what it catches.
+        return trouble
     text = f"{type(error).__name__} {error}"
     if isinstance(error, ssl.SSLCertVerificationError):
         if error.verify_code == _HOST_NAME:
