@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from urllib.parse import unquote, urlsplit
 
-from broker.tls import tls_trouble
+from broker.tls import ENDED_AT_ONCE, tls_trouble
 from schemas.errors import ConfigurationError
 
 
@@ -38,8 +38,11 @@ def why_unreachable(url: str, error: BaseException) -> str:
         hint = "nothing listens there; is RabbitMQ running? (`datarun up` starts one)"
     elif isinstance(error, TimeoutError):
         hint = "it does not answer"
-    elif "reset" in text and url.startswith("amqp://"):
-        hint = "it ends the connection at once; is it a TLS port (amqps://), or not RabbitMQ?"
+    elif trouble := tls_trouble(error):
+        hint = trouble
+    elif "reset" in text or "IncompleteReadError" in text:
+        plain = "it ends the connection at once; is it a TLS port (amqps://), or not RabbitMQ?"
+        hint = ENDED_AT_ONCE if url.startswith("amqps://") else plain
     else:
-        hint = tls_trouble(error) or text
+        hint = text
     return f"cannot connect to RabbitMQ at {shown(url)}: {hint}"

@@ -20,7 +20,7 @@ from pika.exceptions import (
     ProbableAuthenticationError,
 )
 
-from broker.tls import secured, tls_trouble
+from broker.tls import ENDED_AT_ONCE, secured, tls_trouble
 from schemas.errors import AccessRefused, BrokerUnreachable, ConfigurationError
 
 HEARTBEAT_SECONDS = 30
@@ -106,6 +106,8 @@ def unreachable(parameters: pika.ConnectionParameters, error: BaseException) -> 
             return AccessRefused(_vhost_refused(where, user, parameters, str(cause)))
         case ConnectionClosedByBroker() as cause if cause.reply_code in _NOT_ALLOWED:
             return AccessRefused(_vhost_refused(where, user, parameters, cause.reply_text))
+        case IncompatibleProtocolError() | ConnectionResetError() if parameters.ssl_options:
+            return BrokerUnreachable(f"{where}: {ENDED_AT_ONCE}")
         case IncompatibleProtocolError():
             return BrokerUnreachable(
                 f"what listens at {place(parameters)} does not speak AMQP 0-9-1 in the clear; "

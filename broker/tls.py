@@ -19,6 +19,12 @@ _FILES = {
 }
 _UNCHECKED = {("verify", "verify_none"), ("no_verify_ssl", "1")}
 
+ENDED_AT_ONCE = (
+    "it ends the connection at once: it asks for a client certificate that it trusts "
+    "(DATARUN_BROKER_CERT and DATARUN_BROKER_KEY name the files), or is not RabbitMQ"
+)
+"""With TLS 1.3 a server says what it misses after the handshake, and may be gone by then."""
+
 _HOST_NAME = 62
 _EXPIRED = 10
 """X509_V_ERR_HOSTNAME_MISMATCH and X509_V_ERR_CERT_HAS_EXPIRED (openssl/x509_vfy.h)."""
