@@ -10,12 +10,13 @@ import aiormq
 from aiormq.abc import DeliveredMessage
 from aiormq.exceptions import (
     AMQPError,
+    ChannelAccessRefused,
     ChannelInvalidStateError,
     ChannelNotFoundEntity,
 )
 from pamqp.commands import Basic
 
-from schemas.errors import TopologyError
+from schemas.errors import AccessRefused, TopologyError
 from schemas.topology import Binding, ClassicQueue
 from schemas.wire import Envelope
 
@@ -154,7 +155,8 @@ class Feed:
         """The next delivery; waits for one.
 
         Raises TopologyError when the queue does not exist, BrokerUnreachable when the link is
-        closed. Safe to cancel: a delivery that was not returned stays for the next call.
+        closed, AccessRefused when this user may not read it. Safe to cancel: a delivery that was
+        not returned stays for the next call.
         """
         while True:
             subscription = await self._subscribed()
@@ -241,6 +243,11 @@ class Feed:
                     continue
                 raise TopologyError(
                     f"queue {self._queue!r} does not exist: run `datarun broker setup`"
+                ) from error
+            except ChannelAccessRefused as error:
+                raise AccessRefused(
+                    f"{error}. Each service logs in to RabbitMQ as a user of its own, whose "
+                    "rights `datarun broker users` sets"
                 ) from error
             except LOST:
                 await self._link.pause()
