@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
@@ -237,6 +238,21 @@ def test_a_worker_deletes_no_part(stack: Stack) -> None:
     for visibility in Visibility:
         with pytest.raises(BlobError, match="refused for user 'worker'"):
             delete_blob(stack.logins.of(WORKER), visibility, BLOB)
+
+
+@pytest.mark.parametrize("header", ["CC", "BCC"])
+def test_a_worker_sends_nothing_by_a_second_routing_key(stack: Stack, header: str) -> None:
+    # When a worker publishes a data set with the key of a fold, and that of a data set beside it
+    _, message = SMUGGLED["a data set"]
+    message = replace(message, routing_key="folds.default", headers={header: ["data"]})
+    (prepare,) = [each for each in stack.services if "prepare" in str(each.process.args)]
+    before = prepare.log.count("action=detoured")
+    with channel_of(stack.logins.of(WORKER)) as channel:
+        channel.basic_publish(WORK, message.routing_key, message.body, to_pika(message))
+
+        # Then the prepare worker drops it, and the collector knows no such data set
+        wait_until(lambda: prepare.log.count("action=detoured") > before, what="that it is dropped")
+    assert stack.rows("SELECT name FROM datasets WHERE name = 'smuggled'") == []
 
 
 def test_an_observer_hears_events_heartbeats_and_results(stack: Stack, tmp_path: Path) -> None:
