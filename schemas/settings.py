@@ -275,7 +275,9 @@ def _found_url(user: BrokerUser) -> str | None:
     home = find_home()
     if home is not None:
         connection = read_connection(home)
-        found = connection.get("users", {}).get(user, connection.get("broker"))
+        users = connection.get("users")
+        own = users.get(user) if isinstance(users, dict) else None
+        found = own or connection.get("broker")
         if found is not None and not isinstance(found, str):
             raise ConfigurationError(f"broker in {home}/{CONNECTION_FILE} is not a URL")
         return found
