@@ -88,8 +88,10 @@ def keep_urls(home: Path, urls: Mapping[BrokerUser, str]) -> Path:
     return path
 
 
-def url_of(user: BrokerUser, password: str, url: str) -> str:
+def url_of(user: str, password: str, url: str) -> str:
     """The AMQP URL with which a user logs in where `url` leads."""
     parts = urlsplit(url)
     place = parts.netloc.rpartition("@")[2]
-    return parts._replace(netloc=f"{user}:{quote(password, safe='')}@{place}").geturl()
+    return parts._replace(
+        netloc=f"{quote(user, safe='')}:{quote(password, safe='')}@{place}"
+    ).geturl()
