@@ -153,10 +153,10 @@ def test_a_verdict_stored_while_the_line_was_cut_is_followed_nevertheless(
 
 
 def test_a_reader_is_told_that_its_subscription_was_interrupted(
-    url: str, line: TcpProxy, broker_url: str
+    admin_line: str, line: TcpProxy
 ) -> None:
     with (
-        BlockingLink(url, "test") as link,
+        BlockingLink(admin_line, "test") as link,
         link.subscribe(RESULTS, ["fold.#"], deadline=10) as news,
     ):
         line.reset()
