@@ -46,12 +46,12 @@ def doctor(json: Json = False) -> None:
     raise typer.Exit(0 if holds else 1)
 
 
-<<<<<<< HEAD
 def _state(protection: Protection) -> str:
     if protection.is_on:
         return "on"
     return "OFF" if protection.is_required else "off"
-=======
+
+
 def _broker_user() -> str | None:
     """As whom a worker of role folds would log in from here; None: no RabbitMQ is configured."""
     from urllib.parse import unquote, urlsplit
@@ -77,4 +77,3 @@ def _tell_broker_user(user: str) -> None:
             "should be; `datarun broker users` makes a user for workers (docs/broker.md)",
             markup=False,
         )
->>>>>>> 90e0cb9 (doctor says as whom workers log in)
