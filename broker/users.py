@@ -17,7 +17,7 @@ from urllib.parse import quote, urlsplit
 
 from broker.private_file import write_private
 from schemas.permissions import PERMISSIONS, BrokerUser
-from schemas.settings import BROKER_USERS_FILE
+from schemas.settings import BROKER_USERS_FILE, read_broker_users
 
 _HEAD = """\
 # datarun's users of RabbitMQ, kept by `datarun broker users`. It holds passwords: keep it to
@@ -80,7 +80,12 @@ def rights_definitions(vhost: str) -> Definitions:
 
 
 def keep_urls(home: Path, urls: Mapping[BrokerUser, str]) -> Path:
-    """Write the users' AMQP URLs to the file from which services and clients take theirs."""
+    """Write the users' AMQP URLs to the file from which services and clients take theirs.
+
+    One that says so already is left as it is: it may be where nothing can be written.
+    """
+    if read_broker_users(home) == urls:
+        return home / BROKER_USERS_FILE
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
     lines = [f"{user} = {json.dumps(url, ensure_ascii=False)}" for user, url in urls.items()]
     path = home / BROKER_USERS_FILE
