@@ -143,9 +143,8 @@ class Stack:
     def start(self, *arguments: str, **settings: object) -> Service:
         """A service with these settings; not yet ready."""
         log = self.folder / f"{'-'.join(arguments[:1])}-{len(self.services)}.log"
-        user = _user_of(arguments)
-        own = {"broker": self.logins.of(user)} if user is not None else {}
-        service = Service(list(arguments), self.environment(**own | settings), log)
+        own = {"broker": self.logins.of(_user_of(arguments)), **settings}
+        service = Service(list(arguments), self.environment(**own), log)
         self.services.append(service)
         return service
 
@@ -231,11 +230,12 @@ and backend_xid is not null"
         return Client(self.logins.of(BrokerUser.PRODUCER), **settings)
 
     def environment(self, **settings: object) -> dict[str, str]:
-        """For a datarun process of this stack."""
+        """For a datarun process of this stack; a client, unless `broker` says otherwise."""
         inherited = {
             name: value for name, value in os.environ.items() if not name.startswith("DATARUN_")
         }
         given: dict[str, object] = {
+            "broker": self.logins.of(BrokerUser.PRODUCER),
             "database": self.database_url,
             "home": self.folder / "home",
             # Tests meet a fold through files, and kill its processes: at level `strict` it has none
@@ -269,15 +269,13 @@ and backend_xid is not null"
                 service.kill()
 
 
-def _user_of(arguments: Sequence[str]) -> BrokerUser | None:
+def _user_of(arguments: Sequence[str]) -> BrokerUser:
     """As whom a command logs in to RabbitMQ."""
     match arguments:
         case ["worker", "--role", role, *_]:
             return BrokerUser.of_worker(Role(role))
         case ["collector", *_]:
             return BrokerUser.COLLECTOR
-        case ["gateway", *_]:
-            return None
     return BrokerUser.PRODUCER
 
 
