@@ -24,6 +24,7 @@ from schemas.topology import (
     CHUNK_HEADER,
     DEADLINE_HEADER,
     REASON_HEADER,
+    REPLAYED_HEADER,
     SOURCE_HEADER,
 )
 from schemas.wire import MESSAGE_TYPES
@@ -75,6 +76,10 @@ _TRAITS: dict[str, dict[str, Any]] = {
         SOURCE_HEADER: {
             "type": "string",
             "description": "Of a dead letter: the routing key it was published with.",
+        },
+        REPLAYED_HEADER: {
+            "type": "string",
+            "description": "The id of the dead letter in whose place it was published.",
         },
         DEADLINE_HEADER: {
             "type": "integer",
