@@ -59,23 +59,27 @@ class DeadLetter:
         """The routing key that it was published with."""
         return str(self.envelope.headers.get(SOURCE_HEADER, self.envelope.routing_key))
 
-    def replayed(self, body: bytes | None = None, *, force: bool = False) -> Envelope:
+    def replayed(
+        self, body: bytes | None = None, *, key: str | None = None, force: bool = False
+    ) -> Envelope:
         """The message to be published in its place: with its routing key and its priority.
 
         Its id is another one, since what had the former id has its verdict already; it follows from
-        the letter, so that one that is replayed twice counts once. body: the mended one. force: run
-        a fold again that has a verdict. Raises MessageError when it would come straight back.
+        the letter, so that one that is replayed twice counts once. body, key: the mended ones.
+        force: run a fold again that has a verdict. Raises MessageError when it would come straight
+        back.
         """
-        if self.source not in _KEYS and not self.source.startswith("folds."):
+        key = self.source if key is None else key
+        if key not in _KEYS and not key.startswith("folds."):
             raise MessageError(
-                f"a message with key {self.source[:80]!r} came from one of datarun's services, "
-                "whose moment is over: only what programs publish is sent again"
+                f"no worker reads messages with routing key {key[:80]!r}; if it was mistyped, name "
+                "another: data, folds.<pool>, acknowledge or cancel"
             )
         envelope = replace(
             self.envelope,
-            routing_key=self.source,
+            routing_key=key,
             exchange="",
-            # What has another body than its type said is what its routing key says.
+            # What was mended is what its routing key says, whatever it said itself.
             type=self.envelope.type if body is None else None,
             body=self.envelope.body if body is None else body,
             user_id=None,

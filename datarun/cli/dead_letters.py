@@ -1,4 +1,4 @@
-"""`datarun dead-letters list | show | replay | discard`: messages that could not be read or done."""
+"""`datarun dead-letters list | show | replay | discard`: what could not be read or done."""
 
 from __future__ import annotations
 
@@ -102,6 +102,12 @@ def replay(
             show_default=False,
         ),
     ] = None,
+    key: Annotated[
+        str | None,
+        typer.Option(
+            help="The routing key to send it with, when that was mistyped.", show_default=False
+        ),
+    ] = None,
     force: Annotated[
         bool, typer.Option("--force", metavar="", help="Run again a fold that has a verdict.")
     ] = False,
@@ -114,12 +120,14 @@ def replay(
     """
     with _opened(broker) as dead:
         letter = _found(dead, letter_id)
-        envelope = letter.replayed(None if body is None else body.read_bytes(), force=force)
+        mended = None if body is None else body.read_bytes()
+        envelope = letter.replayed(mended, key=key, force=force)
         dead.replay(letter, envelope)
     if json:
-        print_json({"replayed": letter.id, "key": letter.source, "message_id": envelope.message_id})
+        names = {"key": envelope.routing_key, "message_id": envelope.message_id}
+        print_json({"replayed": letter.id, **names})
     else:
-        stdout().print(f"sent again with key {letter.source}, as {envelope.message_id}")
+        stdout().print(f"sent again with key {envelope.routing_key}, as {envelope.message_id}")
 
 
 @app.command()

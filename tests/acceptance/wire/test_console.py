@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from schemas.asyncapi.flowers import CLASSIFIER, FLOWERS
+from schemas.asyncapi.flowers import CLASSIFIER
 from schemas.states import DatasetState, FoldState
 from schemas.topology import (
     DEAD_LETTERS_QUEUE,
@@ -16,27 +16,20 @@ from schemas.topology import (
     topology,
 )
 from tests.support.deadline import wait_until
+from tests.support.documents import json_blocks
 from tests.support.wire import IDLE_POOL, Wire
 
 WITHIN = 60
-
-DATA = {
-    "name": "console",
-    "target_column": "species",
-    "workflow_elements": "classifier",
-    "files": {"flowers.csv": FLOWERS},
-    "split": {"held_out_test": 0.25},
-}
 
 
 def fold(fold_id: int, **fields: Any) -> str:
     content = {
         "submission_fold_id": fold_id,
         "submission_id": 201,
-        "dataset": "console",
+        "dataset": "tulips",
         "files": {"classifier.py": CLASSIFIER},
-        "train_is": list(range(12)),
-        "test_is": list(range(12, 18)),
+        "train_is": [0, 1, 2, 3],
+        "test_is": [4, 5],
     }
     return json.dumps(content | fields)
 
@@ -56,23 +49,32 @@ def test_exchanges_and_queues_are_shown_under_the_names_of_the_documents(wire: W
     assert wire.console.names("queues") >= {queue.name for queue in declared.queues}
 
 
-def test_a_data_set_and_a_fold_typed_by_hand_get_their_verdicts(wire: Wire) -> None:
-    # When a data set is typed into the page of the exchange, the file as text
-    assert wire.console.publish(WORK, "data", json.dumps(DATA))
+def test_the_data_set_and_the_fold_of_the_page_get_their_verdicts(wire: Wire) -> None:
+    # Given what docs/console.md has people type: the file as text, rows as lists
+    typed = json_blocks("console")
+    assert [key for key, _ in typed] == ["data", "folds.default"]
 
-    # And a fold right after it, its rows as lists
-    assert wire.console.publish(WORK, "folds.default", fold(2001))
+    # When it is typed into the page of the exchange, one right after the other
+    for key, body in typed:
+        assert wire.console.publish(WORK, key, body)
 
     # Then both are done
     def tested() -> bool:
-        folds = list(wire.client.folds([2001]))
+        folds = list(wire.client.folds([4001]))
         return bool(folds) and folds[0].state.is_terminal
 
     wait_until(tested, within=WITHIN, what="the verdict")
-    [result] = wire.client.follow([2001], timeout=WITHIN)
-    assert (result.state, result.record.valid_scores) == (FoldState.TESTED, {"accuracy": 1.0})
-    [dataset] = wire.client.datasets("console")
-    assert (dataset.state, dataset.n_train, dataset.n_test) == (DatasetState.READY, 18, 6)
+    [result] = wire.client.follow([4001], timeout=WITHIN)
+    assert result.state is FoldState.TESTED, result.log_messages
+    [dataset] = wire.client.datasets("tulips")
+    assert (dataset.state, dataset.n_train, dataset.n_test) == (DatasetState.READY, 6, 2)
+
+
+def test_a_mistyped_routing_key_is_a_dead_letter(wire: Wire) -> None:
+    assert wire.console.publish(WORK, "fold.default", fold(2006))
+    headers = dead_letter(wire, '"submission_fold_id": 2006')["properties"]["headers"]
+    assert "routing key 'fold.default' implies none" in headers[REASON_HEADER]
+    assert headers[SOURCE_HEADER] == "fold.default"
 
 
 def test_results_are_acknowledged_by_hand(wire: Wire) -> None:
@@ -123,7 +125,7 @@ def test_what_our_client_sends_is_readable_too(wire: Wire) -> None:
     # Then the code can be read as it is, and the properties name the message
     content = json.loads(row["payload"])
     assert content["files"]["classifier.py"]["data"] == CLASSIFIER
-    assert content["train_is"]["shape"] == [12]
+    assert content["train_is"]["shape"] == [4]
     assert row["properties"]["type"] == "datarun.fold.v1"
     assert row["properties"]["priority"] == 1
 

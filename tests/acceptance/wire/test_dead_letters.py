@@ -54,11 +54,17 @@ class Shell(Folder):
         return super().run(*arguments, **{"DATARUN_BROKER": self._broker, **settings})
 
 
-def put_aside(wire: Wire, fold_id: int, message_id: str | None = None, **fields: Any) -> None:
+def put_aside(
+    wire: Wire,
+    fold_id: int,
+    message_id: str | None = None,
+    key: str = "folds.default",
+    **fields: Any,
+) -> None:
     """A fold that no worker can read, among the dead letters."""
     properties = {"message_id": message_id, "priority": 5} if message_id else {}
     body = json.dumps({**LETTER, "submission_fold_id": fold_id, **fields}).encode()
-    wire.program.publish(WORK, "folds.default", body, properties)
+    wire.program.publish(WORK, key, body, properties)
     about = f'"submission_fold_id": {fold_id}'
 
     def there() -> bool:
@@ -75,17 +81,18 @@ def test_they_are_listed_and_shown_and_stay(wire: Wire, shell: Folder) -> None:
     # Given a fold that cannot be read
     put_aside(wire, 3001, "letter-3001")
 
-    # When it is listed and shown, twice
-    for _ in range(2):
-        [letter] = [one for one in shell.json("dead-letters", "list") if one["id"] == "letter-3001"]
-        shown = shell.succeed("dead-letters", "show", "letter-3001")
+    # When it is listed and shown
+    [letter] = [one for one in shell.json("dead-letters", "list") if one["id"] == "letter-3001"]
+    shown = shell.succeed("dead-letters", "show", "letter-3001")
 
-        # Then it is there, with the reason, what it was published with, and its body
-        assert letter["reason"].startswith("not a datarun.fold.v1 message: test_is")
-        assert (letter["key"], letter["priority"]) == ("folds.default", 5)
-        assert f"reason: {letter['reason']}" in shown
-        assert "the others" in shown
-        assert "letter-3001" in shell.succeed("dead-letters", "list")
+    # Then there are the reason, what it was published with, and its body
+    assert letter["reason"].startswith("not a datarun.fold.v1 message: test_is")
+    assert (letter["key"], letter["priority"]) == ("folds.default", 5)
+    assert f"reason: {letter['reason']}" in shown
+    assert "the others" in shown
+
+    # And it is still there
+    assert "letter-3001" in shell.succeed("dead-letters", "list")
 
 
 @pytest.mark.usefixtures("lilies")
@@ -134,6 +141,21 @@ def test_the_message_keeps_its_priority_and_tells_where_it_comes_from(
     assert row["properties"]["priority"] == 5
     assert row["properties"]["headers"] == {"datarun-replayed": "letter-3003"}
     assert json.loads(row["payload"])["force"] is True
+
+
+def test_a_message_with_a_mistyped_key_is_sent_with_another(wire: Wire, shell: Folder) -> None:
+    # Given a fold whose routing key nobody reads
+    put_aside(wire, 3005, "letter-3005", key="fold.gpu", test_is=[12], pool=IDLE_POOL)
+
+    # When it is sent again as it is
+    done = shell.run("dead-letters", "replay", "letter-3005")
+
+    # Then it is refused, and the right key does
+    assert done.returncode == 1
+    assert "no worker reads messages with routing key 'fold.gpu'" in done.stderr
+    shell.succeed("dead-letters", "replay", "letter-3005", "--key", "folds.gpu", "--force")
+    waiting = [row["payload"] for row in wire.console.get(folds_queue(IDLE_POOL))]
+    assert any('"submission_fold_id": 3005' in body for body in waiting)
 
 
 def test_what_would_come_straight_back_is_not_sent(wire: Wire, shell: Folder) -> None:
