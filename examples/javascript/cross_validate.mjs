@@ -21,18 +21,18 @@ const datarun = new Datarun();
 const news = new Map(); // "data.<name>" or fold id -> result
 let wake = () => {};
 const stop = await datarun.follow(["data.javascript", "fold.javascript.*"], (result, key) => {
-  news.set(result.submission_fold_id ?? key, result);
-  wake();
+  if (result) news.set(result.submission_fold_id ?? key, result);
+  wake(result !== null);
 });
 
-// News can be lost with a connection: after five seconds without any, the collector is asked.
+// News may be lost with a connection: then, and after ten seconds without any, the collector is asked.
 async function until(found, ask) {
   while (!found()) {
     const told = await new Promise((resolve) => {
-      const silence = setTimeout(() => resolve(false), 5000);
-      wake = () => {
+      const silence = setTimeout(() => resolve(false), 10_000);
+      wake = (told) => {
         clearTimeout(silence);
-        resolve(true);
+        resolve(told);
       };
     });
     if (!told) await ask();

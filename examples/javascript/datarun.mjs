@@ -85,18 +85,33 @@ export class Datarun {
     });
   }
 
-  // Calls `told` with each result that is stored from now on, until the connection ends.
+  // Calls `told` with each result that is stored from now on, and its routing key; with null when the
+  // connection was lost and has come back: what was stored meanwhile has to be asked for.
   // `keys`: fold.<data set>.<fold id> and data.<name>; `*` stands for any.
   async follow(keys, told) {
-    const channel = await (await this.#connected()).createChannel();
-    const { queue } = await channel.assertQueue("", { exclusive: true, durable: false });
-    for (const key of keys) await channel.bindQueue(queue, "datarun.results", key);
-    await channel.consume(queue, (message) => {
-      if (message === null) return;
-      told(JSON.parse(message.content), message.fields.routingKey);
-      channel.ack(message);
-    });
-    return () => channel.close().catch(() => {}); // it may be closed already
+    let channel;
+    let stopped = false;
+    const subscribe = async () => {
+      channel = await (await this.#connected()).createChannel();
+      channel.on("error", () => {}); // "close" follows
+      channel.on("close", async () => {
+        if (stopped) return;
+        await this.#untilItSucceeds(subscribe);
+        told(null);
+      });
+      const { queue } = await channel.assertQueue("", { exclusive: true, durable: false });
+      for (const key of keys) await channel.bindQueue(queue, "datarun.results", key);
+      await channel.consume(queue, (message) => {
+        if (message === null) return;
+        told(JSON.parse(message.content), message.fields.routingKey);
+        channel.ack(message);
+      });
+    };
+    await this.#untilItSucceeds(subscribe);
+    return async () => {
+      stopped = true;
+      await channel.close();
+    };
   }
 
   async close() {

@@ -115,10 +115,14 @@ class Wire:
         self.vhost = vhost
         self.console = Console(vhost)
         self.client = stack.client()
+        self.services = Program(vhost.amqp_url)
+        """Plays datarun's services."""
+
         self.program = Program(vhost.amqp_url)
 
     def close(self) -> None:
         self.program.close()
+        self.services.close()
         self.client.close()
 
 
