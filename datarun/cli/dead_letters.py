@@ -145,10 +145,10 @@ def discard(letter_id: LetterId, broker: BrokerUrl = None, json: Json = False) -
 def _opened(broker: str | None) -> DeadLetters:
     from broker.dead_letters import DeadLetters
 
-    return DeadLetters(_operators_url(broker))
+    return DeadLetters(operators_url(broker))
 
 
-def _operators_url(broker: str | None) -> str:
+def operators_url(broker: str | None) -> str:
     """Of the RabbitMQ that is named or set; of a running stack with the console's login.
 
     A producer's login need not do: it has no business in the dead letters.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -15,6 +16,7 @@ from schemas.states import DatasetState, FoldState, Visibility
 from schemas.topology import StreamQueue, blob_stream
 from schemas.wire import Envelope, unpack
 from tests.support.asyncapi import FILE
+from tests.support.command import Folder
 from tests.support.deadline import wait_until
 from tests.support.wire import IDLE_POOL, Wire
 
@@ -171,6 +173,10 @@ def test_every_example_of_what_programs_send_has_its_effect(wire: Wire) -> None:
         except AssertionError as error:
             error.add_note(f"example {example} of {name}")
             raise
+
+
+def test_the_command_prints_the_document(tmp_path: Path) -> None:
+    assert Folder(tmp_path).json("schema", "--asyncapi") == DOCUMENT
 
 
 def publish(wire: Wire, operation: Any, name: str, example: Any) -> Reply:
