@@ -141,7 +141,7 @@ def split_iris(gateway: Gateway, folder: Path) -> int:
 def published_folds(stack: RunningStack) -> Iterator[Subscription]:
     """Every fold message that is published while this lasts."""
     with (
-        BlockingLink(stack.broker_url, "benchmark", 30) as link,
+        BlockingLink(stack.admin_url, "benchmark", 30) as link,
         link.subscribe(WORK, ["folds.#"], deadline=30) as published,
     ):
         yield published

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import psutil
 
+from broker.users import url_of
 from schemas.settings import CONNECTION_FILE, read_connection
 
 ROOT = Path(__file__).parents[1]
@@ -24,6 +25,9 @@ class RunningStack:
 
     home: Path
     broker_url: str
+    """A client's."""
+
+    admin_url: str
     isolation: str
     before: frozenset[int]
     """Processes that were there before."""
@@ -66,7 +70,8 @@ def running_stack(folder: Path, slots: int) -> Iterator[RunningStack]:
         connection = read_connection(home)
         assert (home / CONNECTION_FILE).is_file()
         isolation = str(document.get("isolation", "process"))
-        yield RunningStack(home, connection["broker"], isolation, before)
+        admin = url_of(connection["user"], connection["password"], connection["broker"])
+        yield RunningStack(home, connection["broker"], admin, isolation, before)
     finally:
         datarun("down")
 

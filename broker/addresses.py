@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from urllib.parse import unquote, urlsplit
 
+from broker.tls import ENDED_AT_ONCE, tls_trouble
 from schemas.errors import ConfigurationError
 
 
@@ -18,6 +19,13 @@ def shown(url: str) -> str:
     return f"{parts.scheme}://{user}{parts.hostname}:{port}{parts.path or '/'}"
 
 
+def place(url: str) -> tuple[str, str | None, int, str]:
+    """Scheme, host, port and virtual host: where a URL leads, whoever logs in."""
+    parts = urlsplit(url)
+    port = parts.port or (5671 if parts.scheme == "amqps" else 5672)
+    return parts.scheme, parts.hostname, port, unquote(parts.path[1:])
+
+
 def why_unreachable(url: str, error: BaseException) -> str:
     """A sentence on why no connection to `url` was made, and what to look at."""
     text = f"{type(error).__name__} {error}"
@@ -30,6 +38,11 @@ def why_unreachable(url: str, error: BaseException) -> str:
         hint = "nothing listens there; is RabbitMQ running? (`datarun up` starts one)"
     elif isinstance(error, TimeoutError):
         hint = "it does not answer"
+    elif trouble := tls_trouble(error):
+        hint = trouble
+    elif "reset" in text or "IncompleteReadError" in text:
+        plain = "it ends the connection at once; is it a TLS port (amqps://), or not RabbitMQ?"
+        hint = ENDED_AT_ONCE if url.startswith("amqps://") else plain
     else:
         hint = text
     return f"cannot connect to RabbitMQ at {shown(url)}: {hint}"

@@ -3,7 +3,7 @@
 A blob is the stream `datarun.blob.<visibility>.<id>`: chunks of 1 MiB, each with its number in a
 header, then a trailer that counts them. A chunk whose confirm was lost is written again, so a
 number may stand there twice, with the same bytes; a reader takes the first and skips the others.
-Publishing goes through exchange `datarun.blobs`, so that a user's rights can be cut by visibility.
+Publishing goes through exchange `datarun.blobs.<visibility>`: rights are cut by visibility.
 Streams over AMQP 0-9-1: https://www.rabbitmq.com/docs/streams (a consumer needs a prefetch, and
 acknowledges; x-stream-offset says where it begins).
 """
@@ -24,7 +24,7 @@ from broker.session import ConnectionLost, Session
 from schemas.datasets import BlobTrailer
 from schemas.errors import AccessRefused, BlobError, BrokerUnreachable
 from schemas.states import Visibility
-from schemas.topology import BLOBS, CHUNK_HEADER, StreamQueue, blob_stream
+from schemas.topology import CHUNK_HEADER, StreamQueue, blob_stream, blobs_exchange
 
 CHUNK_BYTES = 1 << 20
 WINDOW = 16
@@ -54,7 +54,11 @@ def write_blob(
     is opened again; BlobError after `patience` seconds without progress, or when refused.
     """
     stream = blob_stream(visibility, blob)
-    writer = _Writer(stream, io.BytesIO(source) if isinstance(source, bytes) else source)
+    writer = _Writer(
+        stream,
+        blobs_exchange(visibility),
+        io.BytesIO(source) if isinstance(source, bytes) else source,
+    )
     _persist(
         url,
         f"writing data-set part {stream}",
@@ -108,11 +112,12 @@ def delete_blob(url: str, visibility: Visibility, blob: str) -> None:
 class _Writer:
     """What is known of a blob while it is written, over as many connections as it takes."""
 
-    def __init__(self, stream: str, source: BinaryIO) -> None:
+    def __init__(self, stream: str, exchange: str, source: BinaryIO) -> None:
         self.size = 0
         self.digest = hashlib.sha256()
         self.confirmed = 0
         self._stream = stream
+        self._exchange = exchange
         self._messages = self._cut(source)
         self._unconfirmed: deque[tuple[int | None, bytes]] = deque()
         self._ended = False
@@ -167,7 +172,7 @@ class _Writer:
             callback=answers.append,
         )
         session.channel.queue_bind(
-            self._stream, BLOBS, routing_key=self._stream, callback=answers.append
+            self._stream, self._exchange, routing_key=self._stream, callback=answers.append
         )
         self._await(session, lambda: len(answers) == 2, patience)
 
@@ -182,7 +187,7 @@ class _Writer:
         properties = pika.BasicProperties(
             delivery_mode=2, headers=None if number is None else {CHUNK_HEADER: number}
         )
-        channel.basic_publish(BLOBS, self._stream, body, properties, mandatory=True)
+        channel.basic_publish(self._exchange, self._stream, body, properties, mandatory=True)
 
     def _cut(self, source: BinaryIO) -> Iterator[tuple[int | None, bytes]]:
         number = 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import socket
-import ssl
 from collections.abc import Callable
 from typing import Any
 
@@ -21,6 +20,7 @@ from pika.exceptions import (
     ProbableAuthenticationError,
 )
 
+from broker.tls import ENDED_AT_ONCE, secured, tls_trouble
 from schemas.errors import AccessRefused, BrokerUnreachable, ConfigurationError
 
 HEARTBEAT_SECONDS = 30
@@ -70,8 +70,11 @@ def connection_parameters(url: str, name: str, timeout: float) -> pika.Connectio
 
     `name` is what the management console shows. Raises ConfigurationError for a malformed URL.
     """
+    url, context = secured(url)
     try:
         parameters = pika.URLParameters(url)
+        if context is not None:
+            parameters.ssl_options = pika.SSLOptions(context, parameters.host)
         parameters.heartbeat = HEARTBEAT_SECONDS
         parameters.socket_timeout = timeout
         parameters.stack_timeout = timeout
@@ -94,6 +97,8 @@ def unreachable(parameters: pika.ConnectionParameters, error: BaseException) -> 
     """Why a connection attempt failed, in a sentence that never holds the password."""
     where = f"RabbitMQ at {place(parameters)}"
     user = getattr(parameters.credentials, "username", "?")
+    if trouble := tls_trouble(root_cause(error)):
+        return BrokerUnreachable(f"{where}: {trouble}")
     match root_cause(error):
         case ProbableAuthenticationError() | AuthenticationError():
             return AccessRefused(f"{where} refuses user {user!r}: wrong user name or password")
@@ -101,6 +106,8 @@ def unreachable(parameters: pika.ConnectionParameters, error: BaseException) -> 
             return AccessRefused(_vhost_refused(where, user, parameters, str(cause)))
         case ConnectionClosedByBroker() as cause if cause.reply_code in _NOT_ALLOWED:
             return AccessRefused(_vhost_refused(where, user, parameters, cause.reply_text))
+        case IncompatibleProtocolError() | ConnectionResetError() if parameters.ssl_options:
+            return BrokerUnreachable(f"{where}: {ENDED_AT_ONCE}")
         case IncompatibleProtocolError():
             return BrokerUnreachable(
                 f"what listens at {place(parameters)} does not speak AMQP 0-9-1 in the clear; "
@@ -112,13 +119,6 @@ def unreachable(parameters: pika.ConnectionParameters, error: BaseException) -> 
             )
         case socket.gaierror() as cause:
             return BrokerUnreachable(f"{where}: the host name is not known ({cause.strerror})")
-        case ssl.SSLCertVerificationError() as cause:
-            return BrokerUnreachable(
-                f"{where}: its TLS certificate is not trusted ({cause.verify_message}); "
-                "SSL_CERT_FILE may name the file of its authority"
-            )
-        case ssl.SSLError() as cause:
-            return BrokerUnreachable(f"{where}: TLS failed ({cause.reason or cause})")
         case TimeoutError() | ConnectionOpenAborted():
             # pika aborts an opening that takes longer than stack_timeout.
             return BrokerUnreachable(f"{where} did not answer in time")

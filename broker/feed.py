@@ -10,12 +10,13 @@ import aiormq
 from aiormq.abc import DeliveredMessage
 from aiormq.exceptions import (
     AMQPError,
+    ChannelAccessRefused,
     ChannelInvalidStateError,
     ChannelNotFoundEntity,
 )
 from pamqp.commands import Basic
 
-from schemas.errors import TopologyError
+from schemas.errors import AccessRefused, TopologyError
 from schemas.topology import Binding, ClassicQueue
 from schemas.wire import Envelope
 
@@ -154,7 +155,8 @@ class Feed:
         """The next delivery; waits for one.
 
         Raises TopologyError when the queue does not exist, BrokerUnreachable when the link is
-        closed. Safe to cancel: a delivery that was not returned stays for the next call.
+        closed, AccessRefused when this user may not read it. Safe to cancel: a delivery that was
+        not returned stays for the next call.
         """
         while True:
             subscription = await self._subscribed()
@@ -242,20 +244,27 @@ class Feed:
                 raise TopologyError(
                     f"queue {self._queue!r} does not exist: run `datarun broker setup`"
                 ) from error
+            except ChannelAccessRefused as error:
+                raise AccessRefused(
+                    f"{error}. Each service logs in to RabbitMQ as a user of its own, whose "
+                    "rights `datarun broker users` sets"
+                ) from error
             except LOST:
                 await self._link.pause()
         return self._subscription
 
     async def _subscribe(self, channel: AmqpChannel) -> Subscription:
+        queue = self._queue
         if self._own is not None:
-            await channel.queue_declare(
+            declared = await channel.queue_declare(
                 self._own.name,
                 durable=self._own.durable,
                 exclusive=self._own.exclusive,
                 arguments=dict(self._own.arguments(self._link.server)),
             )
+            queue = declared.queue or queue
             for binding in self._bindings:
-                await channel.queue_bind(binding.queue, binding.exchange, routing_key=binding.key)
+                await channel.queue_bind(queue, binding.exchange, routing_key=binding.key)
         await channel.basic_qos(prefetch_count=self._prefetch)
         subscription = Subscription(channel, f"{self._link.name}.{id(channel):x}")
         channel.on_consumer_cancel_callbacks.add(subscription.end)
@@ -264,7 +273,7 @@ class Feed:
         if self._stream_offset is not None:
             arguments["x-stream-offset"] = self._stream_offset
         await channel.basic_consume(
-            self._queue,
+            queue,
             subscription.receive,
             consumer_tag=subscription.tag,
             arguments=arguments,

@@ -19,6 +19,7 @@ from yarl import URL
 
 from broker.addresses import shown, why_unreachable
 from broker.feed import LOST, AmqpChannel, Feed
+from broker.tls import secured, tls_trouble
 from broker.unreadable import read_as_missing
 from schemas.errors import BrokerUnreachable, PublishError
 from schemas.topology import Binding, ClassicQueue, ServerVersion
@@ -37,13 +38,13 @@ class Link:
 
     After a lost connection it connects again, for ever, with growing pauses; publishing waits
     for it. Entering raises BrokerUnreachable when there is no connection within
-    `connect_timeout` seconds.
+    `connect_timeout` seconds. Raises ConfigurationError when a file for TLS cannot be used.
     """
 
     server: ServerVersion
 
     def __init__(self, url: str, *, name: str, connect_timeout: float = 30.0) -> None:
-        self._url = url
+        self._url, self._tls = secured(url)
         self.name = name
         self._connect_timeout = connect_timeout
         self._connection: aio_pika.abc.AbstractConnection | None = None
@@ -228,7 +229,10 @@ class Link:
         if "heartbeat" not in url.query:
             url = url.update_query(heartbeat=HEARTBEAT_SECONDS)
         connection = await aio_pika.connect(
-            url, client_properties={"connection_name": self.name}, timeout=self._connect_timeout
+            url,
+            ssl_context=self._tls,
+            client_properties={"connection_name": self.name},
+            timeout=self._connect_timeout,
         )
         transport = connection.transport
         assert transport is not None
@@ -249,9 +253,11 @@ class Link:
 
 
 def _is_final(error: BaseException) -> bool:
-    """Whether trying again soon cannot help: wrong user, password or virtual host."""
+    """Whether trying again soon cannot help: wrong user, password, virtual host or TLS."""
     refused = (aiormq.exceptions.AuthenticationError, aiormq.exceptions.ConnectionNotAllowed)
     if isinstance(error, (*refused, aiormq.exceptions.ProbableAuthenticationError)):
+        return True
+    if tls_trouble(error) is not None:
         return True
     return "NOT_ALLOWED" in str(error) or "Connection.OpenOk" in str(error)
 

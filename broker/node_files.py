@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 import fcntl
-import hashlib
 import json
 import os
 import secrets
@@ -12,7 +10,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from broker.loopback_ports import LOOPBACK
+from broker.private_file import write_private
+from broker.users import (
+    Definitions,
+    new_password,
+    rights_definitions,
+    user_definition,
+    users_definitions,
+)
 from schemas.errors import NodeError
+from schemas.permissions import BrokerUser
 
 USERNAME = "datarun"
 
@@ -44,6 +51,7 @@ class NodeFolder:
         self.startup_log = self.home / "startup.log"
         self._settings = self.home / "node.json"
         self._password = self.home / "password"
+        self._user_passwords = self.home / "users.json"
         self._log_begins: dict[Path, int] = {}
 
     def make(self) -> None:
@@ -65,8 +73,21 @@ class NodeFolder:
     def password(self) -> str:
         """The node's password, made at first use, in a file of mode 0600."""
         if not self._password.exists():
-            self._write(self._password, secrets.token_urlsafe(24))
+            write_private(self._password, new_password())
         return self._password.read_text().strip()
+
+    def user_passwords(self) -> dict[BrokerUser, str]:
+        """Those of datarun's users, made at first use, in a file of mode 0600."""
+        try:
+            kept = json.loads(self._user_passwords.read_text())
+        except FileNotFoundError:
+            kept = {}
+        except ValueError as error:
+            raise NodeError(f"{self._user_passwords} is damaged ({error}); remove it") from error
+        passwords = {user: kept.get(user) or new_password() for user in BrokerUser}
+        if passwords != kept:
+            write_private(self._user_passwords, json.dumps(passwords, indent=2))
+        return passwords
 
     def settings(self) -> NodeSettings | None:
         """What an earlier start has kept, if there was one."""
@@ -80,19 +101,21 @@ class NodeFolder:
                 "with an empty node"
             ) from error
 
-    def write(self, settings: NodeSettings, consumer_timeout_ms: int) -> None:
-        """Write what RabbitMQ reads when it starts."""
-        self._write(self._settings, json.dumps(asdict(settings), indent=2))
-        self._write(self.home / "enabled_plugins", "[rabbitmq_management].\n")
-        self._write(self.home / "advanced.config", "[].\n")
+    def write(
+        self, settings: NodeSettings, consumer_timeout_ms: int, more: tuple[str, ...] = ()
+    ) -> None:
+        """Write what RabbitMQ reads when it starts; `more` are lines for rabbitmq.conf."""
+        write_private(self._settings, json.dumps(asdict(settings), indent=2))
+        write_private(self.home / "enabled_plugins", "[rabbitmq_management].\n")
+        write_private(self.home / "advanced.config", "[].\n")
         # Also where /etc/hosts lacks the line, as in containers: without it the boot fails.
-        self._write(
+        write_private(
             self.home / "inetrc",
             '{host, {127,0,0,1}, ["localhost"]}.\n{lookup, [file, native]}.\n',
         )
-        self._write(self.home / "definitions.json", json.dumps(self._definitions()))
+        write_private(self.home / "definitions.json", json.dumps(self._definitions()))
         # https://www.rabbitmq.com/docs/configure
-        self._write(
+        write_private(
             self.home / "rabbitmq.conf",
             f"listeners.tcp.1 = {LOOPBACK}:{settings.amqp_port}\n"
             f"management.tcp.ip = {LOOPBACK}\n"
@@ -101,11 +124,11 @@ class NodeFolder:
             # Global, because 3.10 ignores the queue argument.
             f"consumer_timeout = {consumer_timeout_ms}\n"
             "log.file.rotation.size = 10485760\n"
-            "log.file.rotation.count = 2\n",
+            "log.file.rotation.count = 2\n" + "".join(f"{line}\n" for line in more),
         )
         cookie = self.home / "erlang" / ".erlang.cookie"
         if not cookie.exists():
-            self._write(cookie, secrets.token_hex(20), mode=0o400)
+            write_private(cookie, secrets.token_hex(20), mode=0o400)
 
     def environment(self, settings: NodeSettings) -> dict[str, str]:
         """The whole environment of the node: nothing of the caller's but its PATH.
@@ -161,33 +184,26 @@ class NodeFolder:
     def _said(self, log: Path) -> list[str]:
         return log.read_bytes()[self._begin(log) :].decode("utf-8", "replace").splitlines()
 
-    def _definitions(self) -> dict[str, object]:
-        """One administrator, and so no guest. Definitions are read at each start, not only at the
-        first like `default_pass`, so that the password file always tells the truth; and they hold
-        a hash. https://www.rabbitmq.com/docs/passwords#computing-password-hash
+    def _definitions(self) -> Definitions:
+        """One administrator, and so no guest, and datarun's users. Definitions are read at each
+        start, not only at the first like `default_pass`, so that the files with the passwords
+        always tell the truth; and they hold hashes.
         """
-        salt = os.urandom(4)
-        digest = hashlib.sha256(salt + self.password().encode()).digest()
+        users = users_definitions(self.user_passwords())
+        rights = rights_definitions("/")
+        everything = {
+            "user": USERNAME,
+            "vhost": "/",
+            "configure": ".*",
+            "write": ".*",
+            "read": ".*",
+        }
         return {
             "users": [
-                {
-                    "name": USERNAME,
-                    "password_hash": base64.b64encode(salt + digest).decode(),
-                    "hashing_algorithm": "rabbit_password_hashing_sha256",
-                    "tags": ["administrator"],
-                }
+                user_definition(USERNAME, self.password(), ("administrator",)),
+                *users["users"],
             ],
             "vhosts": [{"name": "/"}],
-            "permissions": [
-                {"user": USERNAME, "vhost": "/", "configure": ".*", "write": ".*", "read": ".*"}
-            ],
+            "permissions": [everything, *rights["permissions"]],
+            "topic_permissions": rights["topic_permissions"],
         }
-
-    @staticmethod
-    def _write(path: Path, text: str, mode: int = 0o600) -> None:
-        """Replace a file in one step: a half-written one would keep the node from starting."""
-        draft = path.with_name(path.name + ".draft")
-        draft.unlink(missing_ok=True)
-        with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w") as file:
-            file.write(text)
-        draft.replace(path)

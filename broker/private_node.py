@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
@@ -27,7 +28,9 @@ from pika.adapters.utils.connection_workflow import AMQPConnectorException
 from broker import node_guard
 from broker.loopback_ports import LOOPBACK, free_ports, is_free
 from broker.node_files import USERNAME, NodeFolder, NodeSettings
+from broker.users import url_of
 from schemas.errors import NodeError
+from schemas.permissions import BrokerUser
 
 DEBIAN_SERVER = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
 """The server itself. The one in /usr/sbin is a wrapper that insists on the user `rabbitmq`."""
@@ -50,6 +53,9 @@ class NodeAddress:
     name: str
     amqp_port: int
     management_port: int
+    users: Mapping[BrokerUser, str] = field(repr=False)
+    """AMQP URLs of datarun's users; `amqp_url` is the administrator's."""
+
     pid: int
     """The broker itself; `epmd_pid` and `guard_pid` are its companions."""
 
@@ -70,10 +76,13 @@ class PrivateNode:
         *,
         consumer_timeout_hours: float = HOURS_OF_A_LONG_FOLD,
         server: Path | None = None,
+        configuration: tuple[str, ...] = (),
     ) -> None:
+        """configuration: further lines of rabbitmq.conf."""
         self._folder = NodeFolder(Path(home))
         self._consumer_timeout_ms = int(consumer_timeout_hours * 3_600_000)
         self._server = server
+        self._configuration = configuration
         self._guard: subprocess.Popen[bytes] | None = None
         self._address: NodeAddress | None = None
 
@@ -124,7 +133,7 @@ class PrivateNode:
         try:
             for attempt in range(1, START_ATTEMPTS + 1):
                 settings = choose_settings(self._folder.settings())
-                self._folder.write(settings, self._consumer_timeout_ms)
+                self._folder.write(settings, self._consumer_timeout_ms, self._configuration)
                 try:
                     return self._start_once(settings, server, epmd, lock, until)
                 except NodeError:
@@ -218,14 +227,19 @@ class PrivateNode:
         pids: dict[str, int] = json.loads(line)
         password = self._folder.password()
         login = f"{USERNAME}:{password}@{LOOPBACK}"
+        amqp_url = f"amqp://{login}:{settings.amqp_port}/%2F"
         self._address = NodeAddress(
-            amqp_url=f"amqp://{login}:{settings.amqp_port}/%2F",
+            amqp_url=amqp_url,
             management_url=f"http://{LOOPBACK}:{settings.management_port}",
             username=USERNAME,
             password=password,
             name=settings.name,
             amqp_port=settings.amqp_port,
             management_port=settings.management_port,
+            users={
+                user: url_of(user, secret, amqp_url)
+                for user, secret in self._folder.user_passwords().items()
+            },
             pid=pids["node"],
             epmd_pid=pids["epmd"],
             guard_pid=guard.pid,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 
-from aiormq.exceptions import ChannelNotFoundEntity, ChannelPreconditionFailed
+from aiormq.exceptions import ChannelAccessRefused, ChannelNotFoundEntity, ChannelPreconditionFailed
 
 from broker.feed import AmqpChannel, is_coming_back
 from broker.link import Link
-from schemas.errors import TopologyError
+from schemas.errors import AccessRefused, TopologyError
 from schemas.topology import Exchange, Queue, Topology
 
 logger = logging.getLogger(__name__)
@@ -19,8 +19,19 @@ async def declare_topology(link: Link, topology: Topology) -> None:
 
     A queue that exists is used as it stands, whatever its arguments: they cannot be changed, and
     it may hold messages. Raises TopologyError when an exchange exists with another type, and
-    ConfigurationError when the server is too old for the queue type.
+    ConfigurationError when the server is too old for the queue type; AccessRefused when this user
+    may not declare them.
     """
+    try:
+        await _declare(link, topology)
+    except ChannelAccessRefused as error:
+        raise AccessRefused(
+            f"{error}. What is shared is declared by an administrator: `datarun broker setup` "
+            "wants his login"
+        ) from error
+
+
+async def _declare(link: Link, topology: Topology) -> None:
     for exchange in topology.exchanges:
         await _declare_exchange(link, exchange)
     for queue in topology.queues:

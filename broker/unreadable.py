@@ -12,6 +12,8 @@ from typing import Any
 
 from pamqp import decode
 
+from schemas.topology import UNREADABLE_HEADERS
+
 
 def _short_text(value: bytes) -> tuple[int, str]:
     length = value[0]
@@ -32,7 +34,8 @@ def _table(value: bytes) -> tuple[int, Any]:
     try:
         return decode.field_table(value)
     except (ValueError, OverflowError, OSError, RecursionError):
-        return 4 + int.from_bytes(value[:4], "big"), {}
+        # Said, since what RabbitMQ writes there itself is missing, too.
+        return 4 + int.from_bytes(value[:4], "big"), {UNREADABLE_HEADERS: True}
 
 
 def read_as_missing() -> None:

@@ -33,6 +33,7 @@ from consumer.stop_requests import StopRequests
 from schemas.datasets import Part
 from schemas.errors import TopologyError
 from schemas.events import RunningFold
+from schemas.permissions import BrokerUser
 from schemas.settings import Settings, broker_url
 from schemas.states import Isolation, Role
 from schemas.topology import DATA_QUEUE, folds_queue
@@ -150,7 +151,8 @@ async def _started(
     Also the tasks without which it must not go on: nobody would hear that it lives, and run again
     what runs here, or it would not hear of new data sets and of what is cancelled.
     """
-    url = broker_url(settings.broker.get_secret_value() if settings.broker else None)
+    chosen = settings.broker.get_secret_value() if settings.broker else None
+    url = broker_url(chosen, BrokerUser.of_worker(role))
     async with AsyncExitStack() as stack:
         pulse = stack.enter_context(Pulse(settings.pulse))
         link = Link(url, name=name, connect_timeout=settings.connect_timeout_seconds)

@@ -21,7 +21,6 @@ RESULTS = "datarun.results"
 CONTROL = "datarun.control"
 WAITING = "datarun.waiting"
 DEAD = "datarun.dead"
-BLOBS = "datarun.blobs"
 
 DATA_QUEUE = "datarun.data"
 COLLECTOR_QUEUE = "datarun.collector"
@@ -57,8 +56,15 @@ ATTEMPT_HEADER = "datarun-attempt"
 ACCEPTED_HEADER = "datarun-accepted"
 """On what the gateway accepted: its row was written before the message was published."""
 
+UNREADABLE_HEADERS = "datarun-unreadable"
+"""Stands in the place of headers that cannot be read."""
+
 WAITING_TTL_MS = 2_000
 MAX_PRIORITY = 5
+SERVER_NAMED = ""
+"""The name of a queue of one's own that RabbitMQ shall name, `amq.gen-...`: a user who may declare
+such queues and nothing else cannot declare an exchange, whose bindings go round permissions."""
+
 SUBSCRIBER_EXPIRES_MS = 30 * 24 * 3600 * 1000
 
 
@@ -230,11 +236,6 @@ def folds_key(pool: str) -> str:
     return f"folds.{pool}"
 
 
-def worker_queue(worker: str) -> str:
-    """A worker's own queue: heartbeats of the others, and results."""
-    return f"datarun.worker.{worker}"
-
-
 def heartbeats_queue(collector: str) -> str:
     """A collector's own queue of heartbeats: a standby hears them, too."""
     return f"datarun.heartbeats.{collector}"
@@ -243,6 +244,11 @@ def heartbeats_queue(collector: str) -> str:
 def blob_stream(visibility: Visibility, blob: str) -> str:
     """The stream that holds one part of a data set; also its routing key."""
     return f"datarun.blob.{visibility}.{blob}"
+
+
+def blobs_exchange(visibility: Visibility) -> str:
+    """Where parts of this visibility are published: one exchange each, so that rights differ."""
+    return f"datarun.blobs.{visibility}"
 
 
 def work_queue(
@@ -304,7 +310,8 @@ def topology(
             Binding(WAITING, waiting_queue(pool), folds_key(pool)),
         ]
     topics = (WORK, EVENTS, RESULTS, CONTROL, WAITING, DEAD)
-    exchanges = (*map(Exchange, topics), Exchange(BLOBS, "direct"))
+    blobs = [Exchange(blobs_exchange(visibility), "direct") for visibility in Visibility]
+    exchanges = (*map(Exchange, topics), *blobs)
     return Topology(exchanges, tuple(queues), tuple(bindings))
 
 

@@ -18,6 +18,7 @@ from schemas import control, events, messages, requests, results
 from schemas.errors import MessageError
 from schemas.frozen import MAX_ID, Message
 from schemas.states import Priority
+from schemas.topology import DATA_QUEUE, UNREADABLE_HEADERS, folds_queue
 
 MAX_MESSAGE_BYTES = 15 << 20
 """Largest body we publish or read; RabbitMQ 4 takes 16 MiB by default. A submission's files, 8 MiB
@@ -130,6 +131,23 @@ def unpack(envelope: Envelope) -> Message:
         raise MessageError(f"not a {model.TYPE} message: {first_fault(error)}") from error
     except RecursionError as error:
         raise MessageError(f"not a {model.TYPE} message: nested too deeply") from error
+
+
+def detour(envelope: Envelope) -> str | None:
+    """Why a message is nobody's: it was dead-lettered by a queue that is not one of ours.
+
+    RabbitMQ asks for no right to the routing key when it dead-letters: through a queue of his own,
+    whoever may publish to an exchange with some keys could do so with all. What it writes about
+    that into the headers nobody can prevent (https://www.rabbitmq.com/docs/dlx#effects).
+    """
+    if UNREADABLE_HEADERS in envelope.headers:
+        return "its headers cannot be read"
+    deaths = envelope.headers.get("x-death", ())
+    for death in deaths if isinstance(deaths, list | tuple) else [deaths]:
+        queue = death.get("queue") if isinstance(death, dict) else None
+        if queue != DATA_QUEUE and not str(queue).startswith(folds_queue("")):
+            return f"it was dead-lettered by queue {queue!r}, from which nothing is taken"
+    return None
 
 
 def model_of(envelope: Envelope) -> type[Message]:

@@ -117,6 +117,9 @@ def set_aside(engine: Engine, envelope: Envelope, reason: str) -> None:
 def _apply(work: WorkingSet, item: Incoming, rules: Rules, applied: Applied) -> None:
     envelope, message = item.envelope, item.message
     count: int | None = None
+    if item.detour is not None:
+        work.ignore(f"detoured {envelope.type or envelope.routing_key}", item.detour)
+        return
     if item.is_dead_letter:
         malformed.record_dead_letter(work, envelope, message)
         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import get_args
 
 from schemas.errors import MessageError
 from schemas.events import DataFailed, DataReady, FoldEvent, FoldFailed, FoldPart, FoldTested
@@ -22,8 +23,17 @@ from schemas.requests import (
     ResultsRequest,
     StatusRequest,
 )
-from schemas.topology import DEAD, EVENTS, KEY_DATA, WORK
-from schemas.wire import Envelope, readable_fold_id, unpack
+from schemas.topology import (
+    DEAD,
+    EVENTS,
+    KEY_ACKNOWLEDGE,
+    KEY_CANCEL,
+    KEY_DATA,
+    KEY_REQUEST,
+    KEY_UPLOAD,
+    WORK,
+)
+from schemas.wire import Envelope, detour, readable_fold_id, unpack
 from storage.folds import named_folds
 from storage.malformed import readable_run_id
 from storage.working_set import Needs
@@ -37,20 +47,23 @@ Request = (
     | StatusRequest
 )
 
-_FROM_EVENTS = (FoldEvent, DataReady, DataFailed, UploadMessage)
-_FROM_WORK = (
-    DataMessage,
-    FoldMessage,
-    AcknowledgeMessage,
-    CancelMessage,
-    UploadMessage,
-    ResultsRequest,
-    PartRequest,
-    DatasetsRequest,
-    CrossValidateRequest,
-    FoldsRequest,
-    StatusRequest,
-)
+_KEYS: dict[str, dict[type[Message], str]] = {
+    EVENTS: {
+        FoldEvent: "fold.",
+        DataReady: "data.",
+        DataFailed: "data.",
+        UploadMessage: KEY_UPLOAD,
+    },
+    WORK: {
+        DataMessage: KEY_DATA,
+        FoldMessage: "folds.",
+        AcknowledgeMessage: KEY_ACKNOWLEDGE,
+        CancelMessage: KEY_CANCEL,
+        UploadMessage: KEY_UPLOAD,
+        **dict.fromkeys(get_args(Request), KEY_REQUEST),
+    },
+}
+"""With which routing key a message comes, by exchange; a `.` at its end stands before the rest."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +75,9 @@ class Incoming:
     fault: str | None = None
     """Why there is no message."""
 
+    detour: str | None = None
+    """Why whatever it says counts for nothing."""
+
     @property
     def is_dead_letter(self) -> bool:
         """Whether it is a copy of what somebody put aside."""
@@ -69,11 +85,13 @@ class Incoming:
 
 
 def read(envelope: Envelope) -> Incoming:
-    """Parse a body, and check that its exchange is one that such messages come from.
+    """Parse a body, and check that its exchange and key are those that such messages come by.
 
-    Who may publish to an exchange is RabbitMQ's to say (users' permissions); so a verdict that a
-    client publishes where only clients write is no verdict.
+    Who may publish where, and with which key, is RabbitMQ's to say (schemas/permissions.py); so a
+    verdict that a client publishes where only clients write is no verdict.
     """
+    if reason := detour(envelope):
+        return Incoming(envelope, None, reason, reason)
     try:
         message = unpack(envelope)
     except MessageError as error:
@@ -114,19 +132,24 @@ def needs(batch: list[Incoming]) -> Needs:
 
 
 def _misplaced(envelope: Envelope, message: Message) -> str | None:
-    exchange, key = envelope.exchange, envelope.routing_key
-    if exchange == DEAD:
+    if envelope.exchange == DEAD:
         return None
-    expected = [
-        name
-        for name, kinds in ((WORK, _FROM_WORK), (EVENTS, _FROM_EVENTS))
-        if isinstance(message, kinds)
-    ]
-    if exchange not in expected:
-        wanted = " or ".join(expected) or "no queue of the collector"
-        return f"a {message.TYPE} message came by exchange {exchange!r}; it belongs to {wanted}"
-    if isinstance(message, DataMessage) and key != KEY_DATA:
-        return f"no worker reads key {key!r}: publish data sets with key {KEY_DATA!r}"
-    if isinstance(message, FoldMessage) and not key.startswith("folds."):
-        return f"no worker reads key {key!r}: publish folds with key 'folds.<pool>'"
-    return None
+    keys = {
+        exchange: key
+        for exchange, kinds in _KEYS.items()
+        for kind, key in kinds.items()
+        if isinstance(message, kind)
+    }
+    key = keys.get(envelope.exchange)
+    if key is None:
+        wanted = " or ".join(keys) or "no queue of the collector"
+        return (
+            f"a {message.TYPE} message came by exchange {envelope.exchange!r}; "
+            f"it belongs to {wanted}"
+        )
+    if envelope.routing_key == key:
+        return None
+    if key.endswith(".") and envelope.routing_key.startswith(key):
+        return None
+    expected = f"{key}<pool>" if isinstance(message, FoldMessage) else key.replace(".", ".<name>")
+    return f"a {message.TYPE} message with key {envelope.routing_key!r}: its key is {expected!r}"

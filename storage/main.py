@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from broker.event_loop import run_service
 from broker.link import Link
+from schemas.permissions import BrokerUser
 from schemas.settings import Settings, broker_url
 from storage.collector import Collector
 from storage.database import upgraded
@@ -35,7 +36,8 @@ async def _run(settings: Settings, on_ready: Callable[[], None] | None) -> None:
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
-    url = broker_url(settings.broker.get_secret_value() if settings.broker else None)
+    chosen = settings.broker.get_secret_value() if settings.broker else None
+    url = broker_url(chosen, BrokerUser.COLLECTOR)
     engine = open_engine(database_url(settings))
     if not await upgraded(engine, stopped):
         return

@@ -68,7 +68,7 @@ def readable_run_id(envelope: Envelope) -> str:
 def _store_failure(work: WorkingSet, envelope: Envelope, key: str, reason: str) -> None:
     """End the fold or data set that a message is about, if its sender may speak of it at all."""
     if envelope.exchange == EVENTS:
-        if envelope.type in _FINAL:
+        if envelope.type in _FINAL and key.startswith("fold."):
             fail_unreadable(work, readable_run_id(envelope), reason)
     elif key.startswith("folds."):
         store_unreadable_fold(work, envelope, reason)

@@ -26,9 +26,9 @@ from schemas.topology import (
     EVENTS,
     KEY_HEARTBEAT,
     RESULTS,
+    SERVER_NAMED,
     Binding,
     ClassicQueue,
-    worker_queue,
 )
 from schemas.wire import pack, unpack
 
@@ -88,14 +88,16 @@ class Heartbeats:
         self.tasks: tuple[asyncio.Task[None], ...] = ()
         """They end only by `close`, or when something is wrong with the worker."""
 
-        queue = worker_queue(link.name)
-        bindings = [Binding(EVENTS, queue, KEY_HEARTBEAT)]
+        queue = ClassicQueue(
+            SERVER_NAMED, max_length=_OWN_QUEUE_LENGTH, durable=False, exclusive=True
+        )
+        bindings = [Binding(EVENTS, queue.name, KEY_HEARTBEAT)]
         if role is Role.FOLDS:
-            bindings.append(Binding(RESULTS, queue, "fold.#"))
+            bindings.append(Binding(RESULTS, queue.name, "fold.#"))
         self._feed = link.feed(
-            queue,
+            queue.name,
             prefetch=_PREFETCH,
-            own=ClassicQueue(queue, max_length=_OWN_QUEUE_LENGTH, durable=False, exclusive=True),
+            own=queue,
             bindings=tuple(bindings),
         )
 

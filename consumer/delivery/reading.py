@@ -14,7 +14,7 @@ from broker.link import Link
 from schemas.errors import MessageError, PublishError
 from schemas.frozen import Message
 from schemas.topology import DEAD, REASON_HEADER, SOURCE_HEADER, WORK
-from schemas.wire import Envelope, unpack
+from schemas.wire import Envelope, detour, unpack
 
 logger = logging.getLogger(__name__)
 
@@ -111,6 +111,10 @@ class Intake(Generic[M]):
     async def read(self, delivery: Delivery) -> M | None:
         """The message; None when the delivery is settled already, since it was not usable here."""
         envelope = delivery.envelope
+        if reason := detour(envelope) or self._misrouted(envelope):
+            logger.warning("dropped: %s", reason, extra={"action": "detoured"})
+            await delivery.ack()
+            return None
         if not envelope.exchange and SOURCE_HEADER not in envelope.headers:
             # Typed into a queue's page of the management console, which publishes to the default
             # exchange: the collector has not seen it. It goes the regular way.
@@ -140,6 +144,20 @@ class Intake(Generic[M]):
             reason[:300],
             extra={"action": "dead_lettered", "run_id": envelope.run_id, "source": self._source},
         )
+
+    def _misrouted(self, envelope: Envelope) -> str | None:
+        """Why a message is not one that was published to this queue.
+
+        RabbitMQ checks the right to publish with a routing key, and not with those that the headers
+        CC and BCC name beside it: https://www.rabbitmq.com/docs/sender-selected
+
+        The default exchange is for administrators, and for what comes back from waiting.
+        """
+        if not envelope.exchange:
+            return None
+        if envelope.exchange == WORK and envelope.routing_key == self._source:
+            return None
+        return f"it came by exchange {envelope.exchange!r} with key {envelope.routing_key!r}"
 
     def _keyed(self, envelope: Envelope) -> Envelope:
         # What comes back from the waiting queue has that queue's name as routing key.

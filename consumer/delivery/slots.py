@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 
 from broker.feed import Delivery, Feed
 from broker.link import Link
-from schemas.errors import TopologyError
+from schemas.errors import AccessRefused, TopologyError
 
 logger = logging.getLogger(__name__)
 
@@ -30,10 +30,18 @@ class Slots:
         self._stopping = False
 
     async def work(self) -> None:
-        """Take deliveries until `take_no_more`; returns when all that were taken are settled."""
-        async with asyncio.TaskGroup() as slots:
-            for slot in range(self._number):
-                slots.create_task(self._work(slot), name=f"slot-{slot}")
+        """Take deliveries until `take_no_more`; returns when all that were taken are settled.
+
+        Raises AccessRefused when this user may not read the queue.
+        """
+        try:
+            async with asyncio.TaskGroup() as slots:
+                for slot in range(self._number):
+                    slots.create_task(self._work(slot), name=f"slot-{slot}")
+        except ExceptionGroup as group:
+            if (refused := group.subgroup(AccessRefused)) is not None:
+                raise refused.exceptions[0] from None
+            raise
 
     def take_no_more(self) -> None:
         """Slots that wait end now; the others when they have settled what they hold."""

@@ -17,6 +17,7 @@ from datarun.cli.options import (
     gateway_host,
     gateway_port,
 )
+from schemas.permissions import BrokerUser
 from schemas.states import Role
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def collector(database: DatabaseUrl = None, broker: BrokerUrl = None, json: Json
 
     A second collector on the same RabbitMQ is a hot standby: it takes over when the first ends.
     """
-    settings = service_settings(database=database, broker=broker)
+    settings = service_settings(BrokerUser.COLLECTOR, database=database, broker=broker)
 
     from consumer.logs import log_to_stderr
     from storage.main import run_collector
@@ -148,8 +149,10 @@ def database_settings(**given: object) -> Settings:
     return settings.model_copy(update=known)
 
 
-def service_settings(**given: object) -> Settings:
+def service_settings(user: BrokerUser | None = None, **given: object) -> Settings:
     """The settings of a service: what is given, then what a running stack's connection file says.
+
+    user: as whom it logs in to RabbitMQ where that says; None: as a worker of the role that is set.
 
     Raises ConfigurationError when no broker is configured.
     """
@@ -158,5 +161,6 @@ def service_settings(**given: object) -> Settings:
     from schemas.settings import broker_url
 
     settings = database_settings(**given)
+    user = user or BrokerUser.of_worker(settings.role)
     chosen = settings.broker.get_secret_value() if settings.broker else None
-    return settings.model_copy(update={"broker": SecretStr(broker_url(chosen))})
+    return settings.model_copy(update={"broker": SecretStr(broker_url(chosen, user))})

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 from broker.loopback_ports import LOOPBACK
+from broker.private_file import write_private
 from datarun.up.home import Connection, Home
 from schemas.errors import ConfigurationError
 
@@ -55,12 +55,7 @@ class GatewayLogin:
 
     def write(self, home: Home) -> None:
         """Put the file in place in one step, readable by this user alone."""
-        path = home.folder / LOGIN_FILE
-        draft = path.with_suffix(".draft")
-        draft.unlink(missing_ok=True)
-        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            json.dump(asdict(self), file)
-        draft.replace(path)
+        write_private(home.folder / LOGIN_FILE, json.dumps(asdict(self)))
 
     @classmethod
     def renew(cls, home: Home, username: str, password: str) -> None:

@@ -13,6 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, TextIO
 
+from broker.private_file import write_private
 from schemas.errors import ConfigurationError
 from schemas.settings import CONNECTION_FILE, HOME_NAME, LOCK_FILE, read_connection
 
@@ -112,7 +113,7 @@ class Connection:
     """How to reach a running stack; what `connection.toml` says."""
 
     broker: str
-    """AMQP URL with user and password."""
+    """AMQP URL with user and password, for clients."""
 
     database: str
     supervisor: int
@@ -126,6 +127,9 @@ class Connection:
     """Who may log in to the management console."""
 
     password: str | None = None
+    users: Mapping[str, str] = field(default_factory=dict)
+    """AMQP URLs of services by RabbitMQ's users, where each logs in as its own."""
+
     gateway: Mapping[str, str] = field(default_factory=dict)
     """`url`, and `username` and `password` of a user, where they are known."""
 
@@ -134,14 +138,7 @@ class Connection:
 
     def write(self, home: Home) -> None:
         """Put the file in place in one step, readable by this user alone."""
-        draft = home.connection_file.with_suffix(".draft")
-        draft.unlink(missing_ok=True)
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(self._toml())
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(home.connection_file)
+        write_private(home.connection_file, self._toml())
 
     @classmethod
     def read(cls, home: Home) -> Connection:
@@ -163,6 +160,9 @@ class Connection:
         lines += [
             f"supervisor = {self.supervisor}",
             f"started = {self.started.isoformat(timespec='seconds')}",
+            "",
+            "[users]",
+            *(f"{name} = {_toml_text(url)}" for name, url in self.users.items()),
             "",
             "[gateway]",
             *(f"{name} = {_toml_text(text)}" for name, text in self.gateway.items()),

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from schemas.permissions import BrokerUser
+
 FIRST_PAUSE = 1.0
 LONGEST_PAUSE = 30.0
 STABLE_SECONDS = 60.0
@@ -26,6 +28,8 @@ class Service:
 
     name: str
     arguments: tuple[str, ...]
+    user: BrokerUser | None = None
+    """As whom it logs in to RabbitMQ; None: it does not."""
 
 
 class Pauses:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
+from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
+from broker.addresses import place
 from broker.private_node import NodeAddress, PrivateNode
 from datarun.up.home import Home
 from datarun.up.service import Pauses
 from schemas.errors import NodeError
-from schemas.settings import Settings, broker_url
+from schemas.permissions import BrokerUser
+from schemas.settings import Settings, broker_url, read_broker_users
 
 
 class PrivateBroker:
@@ -52,8 +56,13 @@ class PrivateBroker:
 
     @property
     def url(self) -> str:
-        """AMQP URL with user and password."""
+        """AMQP URL of an administrator, who declares what is shared."""
         return self._running.amqp_url
+
+    @property
+    def users(self) -> Mapping[BrokerUser, str]:
+        """AMQP URLs of the services' own users."""
+        return self._running.users
 
     @property
     def management(self) -> str | None:
@@ -88,6 +97,8 @@ class GivenBroker:
         self.consumer_timeout_raised = settings.consumer_timeout_raised
         self.stopping = f"leaving {self.description} as it is"
         self.management, self.user, self.password = _login(settings)
+        self.users = _users_at(self.url, settings.home)
+        """Those of `datarun broker users`, if they are of this server; else all log in alike."""
 
     def start(self) -> None:
         """It runs; declaring the topology will show whether it does."""
@@ -98,6 +109,13 @@ class GivenBroker:
 
     def stop(self) -> None:
         """It goes on running."""
+
+
+def _users_at(url: str, home: Path) -> Mapping[BrokerUser, str]:
+    kept = read_broker_users(home)
+    if {place(known) for known in kept.values()} != {place(url)}:
+        return {}
+    return {user: broker_url(known) for user, known in kept.items()}
 
 
 def _login(settings: Settings) -> tuple[str | None, str | None, str | None]:

@@ -28,13 +28,18 @@ from datarun.up.readiness import (
 from datarun.up.service import Service, ServiceProcess
 from datarun.up.stack_broker import GivenBroker, PrivateBroker
 from schemas.errors import ConfigurationError
+from schemas.permissions import BrokerUser
 from schemas.settings import Settings
 from schemas.states import Role
 from storage.engine import database_url
 
-COLLECTOR = Service("collector", ("collector",))
-PREPARE_WORKER = Service("prepare worker", ("worker", "--role", Role.PREPARE))
-FOLDS_WORKER = Service("folds worker", ("worker", "--role", Role.FOLDS))
+COLLECTOR = Service("collector", ("collector",), BrokerUser.COLLECTOR)
+PREPARE_WORKER = Service(
+    "prepare worker", ("worker", "--role", Role.PREPARE), BrokerUser.of_worker(Role.PREPARE)
+)
+FOLDS_WORKER = Service(
+    "folds worker", ("worker", "--role", Role.FOLDS), BrokerUser.of_worker(Role.FOLDS)
+)
 GATEWAY = Service("gateway", ("gateway",))
 
 START_SECONDS = 90.0
@@ -106,7 +111,8 @@ class Supervisor:
         settings = self._settings.model_copy(
             update={
                 "home": self._home.folder,
-                "broker": SecretStr(self._broker.url),
+                "broker": None,
+                **dict.fromkeys(("broker_ca", "broker_cert", "broker_key")),
                 "heartbeat_seconds": min(self._settings.heartbeat_seconds, HEARTBEAT_SECONDS),
                 "consumer_timeout_raised": self._broker.consumer_timeout_raised,
             }
@@ -114,12 +120,11 @@ class Supervisor:
         prepare_users(self._home, settings)
         self._gateway_url = gateway_url(settings, port.number)
         settings = settings.model_copy(update={"gateway_port": port.number})
-        handed_on = environment(settings)
-        self._collectors = [self._process(COLLECTOR, handed_on)]
+        self._collectors = [self._process(COLLECTOR, settings)]
         self._workers = [
-            self._process(service, handed_on) for service in (PREPARE_WORKER, FOLDS_WORKER)
+            self._process(service, settings) for service in (PREPARE_WORKER, FOLDS_WORKER)
         ]
-        self._gateways = [self._process(GATEWAY, handed_on)]
+        self._gateways = [self._process(GATEWAY, settings)]
         for process in self._services:
             if self._asked_to_stop:
                 return
@@ -133,7 +138,8 @@ class Supervisor:
         if port.warning is not None:
             self._say(NoticeKind.WARNING, GATEWAY.name, port.warning)
         self._connection = Connection(
-            broker=self._broker.url,
+            broker=self._url_of(BrokerUser.PRODUCER),
+            users={str(user): url for user, url in self._broker.users.items()},
             management=self._broker.management,
             user=self._broker.user,
             password=self._broker.password,
@@ -148,7 +154,7 @@ class Supervisor:
         """False when asked to stop meanwhile. Raises ConfigurationError when one cannot start."""
         deadline = time.monotonic() + START_SECONDS
         missing = {process.service.name: process for process in self._services}
-        with BlockingLink(self._broker.url, "datarun up") as link:
+        with BlockingLink(self._url_of(BrokerUser.PRODUCER), "datarun up") as link:
             while missing and not self._asked_to_stop:
                 for process in self._services:
                     if death := process.death():
@@ -216,7 +222,7 @@ class Supervisor:
         workers = {process.pid for process in self._workers if process.pid and process.is_running}
         if not grace or not workers or self._connection is None:
             return
-        running = folds_running(self._broker.url, workers)
+        running = folds_running(self._connection.broker, workers)
         if running == 0:
             return
         what = "folds may be running" if running is None else folds_that_run(running)
@@ -249,14 +255,21 @@ class Supervisor:
                     process.signal(signal.SIGINT)
             time.sleep(POLL_SECONDS)
 
+    def _url_of(self, user: BrokerUser) -> str:
+        """With which a service, or a client, logs in."""
+        return self._broker.users.get(user, self._broker.url)
+
     def _wait(self, seconds: float) -> None:
         until = time.monotonic() + seconds
         while not self._asked_to_stop and time.monotonic() < until:
             time.sleep(POLL_SECONDS)
 
-    def _process(self, service: Service, handed_on: dict[str, str]) -> ServiceProcess:
+    def _process(self, service: Service, settings: Settings) -> ServiceProcess:
+        if service.user is not None:
+            url = self._url_of(service.user)
+            settings = settings.model_copy(update={"broker": SecretStr(url)})
         log = self._home.logs / f"{service.name.replace(' ', '-')}.log"
-        return ServiceProcess(service, handed_on, log)
+        return ServiceProcess(service, environment(settings), log)
 
     def _write_connection(self) -> None:
         assert self._connection is not None

@@ -342,7 +342,7 @@ def test_a_fold_for_a_data_set_that_nobody_published_waits_outside_a_slot_and_th
 
 def hand_typed(stack: Stack, body: str, key: str = "folds.default", **properties: Any) -> None:
     """Publish as the management console does."""
-    _, _, vhost = stack.broker_url.rpartition("/")
+    _, _, vhost = stack.logins.admin.rpartition("/")
     answer = management(
         stack_node(stack),
         "POST",
@@ -371,7 +371,7 @@ def stack_node(_: Stack) -> Any:
 
 def dead_letters(stack: Stack) -> list[str]:
     """The reasons of all dead letters, without taking them."""
-    _, _, vhost = stack.broker_url.rpartition("/")
+    _, _, vhost = stack.logins.admin.rpartition("/")
     rows = management(
         stack_node(stack),
         "POST",

@@ -23,17 +23,22 @@ def test_doctor_finds_every_protection_on(folder: Folder) -> None:
 
 
 def test_doctor_says_what_is_missing(folder: Folder) -> None:
-    # Given a host without bubblewrap
+    # Given a host without bubblewrap, whose workers log in to RabbitMQ as an administrator
     (folder.path / "bin").mkdir()
+    settings = {"PATH": str(folder.path / "bin"), "DATARUN_BROKER": "amqp://admin:sesame@host/"}
 
     # When it is examined
-    done = folder.run("doctor", "--json", PATH=str(folder.path / "bin"))
+    done = folder.run("doctor", "--json", **settings)
+    read = folder.run("doctor", **settings)
 
     # Then that is said, and what to do
     assert done.returncode == 1
     assert json.loads(done.stdout)["obstacle"] == (
         "bubblewrap is not installed: apt-get install bubblewrap"
     )
+    assert json.loads(done.stdout)["broker_user"] == "admin"
+    assert "logs in to RabbitMQ as 'admin'" in read.stderr
+    assert "sesame" not in read.stderr + done.stdout
 
 
 def test_each_open_door_is_noticed() -> None:

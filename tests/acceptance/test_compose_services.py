@@ -68,9 +68,10 @@ def test_the_services_work_are_found_healthy_while_they_do_and_ill_when_they_do_
                 what=f"{name} being {state}",
             )
 
-    # Given what the others depend on: two that are healthy, one that has ended well
+    # Given what the others depend on: two that are healthy, two that have ended well
     wait_for("rabbitmq", "postgres", healthy=True)
-    assert composed.start("setup").wait(60) == 0, composed.log("setup")
+    for once in ("setup", "users"):
+        assert composed.start(once).wait(60) == 0, composed.log(once)
 
     # When the others are started
     for name in LASTING:

@@ -21,7 +21,8 @@ from tests.support.strict import require_strict
 
 PROFILE = ROOT / "containers/seccomp.json"
 SCHEMA = ROOT / "tests/vendored/compose-spec.json"
-OURS = {"setup", "prepare", "folds", "collector", "gateway"}
+OURS = {"setup", "users", "prepare", "folds", "collector", "gateway"}
+ONCE = {"setup", "users"}
 WORKERS = {"prepare", "folds"}
 OBSTACLE = "from consumer.sandbox.levels import strict_obstacle; print(strict_obstacle())"
 DOCTOR = """
@@ -51,16 +52,15 @@ def test_every_service_is_looked_after():
 
     assert set(services) == OURS | {"rabbitmq", "postgres"}
     for name, service in services.items():
-        if name == "setup":  # Runs once; the others wait until it has ended well.
+        if name in ONCE:  # The others wait until it has ended well.
             assert service["restart"] == "no"
             continue
         assert service["restart"] == "unless-stopped"
         assert service["healthcheck"]["test"][0] == "CMD"
         assert all(port.startswith("127.0.0.1:") for port in service.get("ports", ()))
-    for name in OURS - {"setup", "gateway"}:
-        assert services[name]["depends_on"]["setup"] == {
-            "condition": "service_completed_successfully"
-        }
+    waited_for = dict.fromkeys(OURS - {*ONCE, "gateway"}, "users") | {"users": "setup"}
+    for name, once in waited_for.items():
+        assert services[name]["depends_on"][once] == {"condition": "service_completed_successfully"}
     # Folds grow by --scale: nothing of theirs can exist only once.
     assert not {"container_name", "hostname", "ports"} & set(services["folds"])
 

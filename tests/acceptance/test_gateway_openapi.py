@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import requests
 
+from tests.support.rabbitmq import Logins
 from tests.support.rest import CLASSIFIER, IRIS
 from tests.support.stack import RestClient, Stack
 
@@ -29,7 +30,7 @@ CHECKS = (
 @pytest.fixture
 def rest_client(database_url: str, tmp_path: Path) -> Any:
     """A gateway on each kind of database. There is no RabbitMQ, which it does not need."""
-    stack = Stack("amqp://nobody:nothing@127.0.0.1:1/", database_url, tmp_path)
+    stack = Stack(Logins.of_nobody(), database_url, tmp_path)
     client = stack.start_gateway()
     yield client
     stack.close()

@@ -28,7 +28,7 @@ def test_first_up_prints_a_password_once_and_the_next_one_keeps_it(
     folder: Folder, vhost: Vhost
 ) -> None:
     # When a stack is started for the first time
-    first = folder.run("up", "--detach", "--slots", "1", **given(vhost))
+    first = folder.run("up", "--detach", "--slots", "1", **given(vhost, folder.path))
 
     # Then the password is printed, and works
     assert first.returncode == 0, first.stderr
@@ -65,7 +65,7 @@ def test_first_up_prints_a_password_once_and_the_next_one_keeps_it(
     renewed = folder.json("users", "passwd", "datarun")
     assert folder.json("status")["gateway"] == {**gateway, "password": renewed["password"]}
     folder.succeed("down")
-    second = folder.run("up", "--detach", "--slots", "1", **given(vhost))
+    second = folder.run("up", "--detach", "--slots", "1", **given(vhost, folder.path))
 
     # Then it is not printed again, and the gateway is where it was
     assert second.returncode == 0, second.stderr

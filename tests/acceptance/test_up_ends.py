@@ -32,7 +32,7 @@ def test_ctrl_c_stops_everything_in_order(folder: Folder) -> None:
 @pytest.mark.slow
 def test_ctrl_c_says_how_long_it_waits_for_running_folds(folder: Folder, vhost: Vhost) -> None:
     # Given a stack in the foreground, with a fold that goes on for minutes
-    command = folder.start("up", "--slots", "1", **given(vhost))
+    command = folder.start("up", "--slots", "1", **given(vhost, folder.path))
     wait_until(lambda: (folder.home / "connection.toml").exists(), within=60)
     folder.publish_iris()
     folder.submission("sleepy", {"classifier.py": SLEEPY})

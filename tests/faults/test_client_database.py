@@ -39,7 +39,7 @@ def test_a_restart_of_the_database_is_not_seen_by_those_who_publish_and_follow(
         # When the database is stopped, and the fold published while it is away
         postgres.stop()
         try:
-            with Client(postgres_stack.broker_url, timeout=1) as impatient:
+            with postgres_stack.client(timeout=1) as impatient:
                 wait_until(lambda: says_away(impatient), what="the collector to notice")
                 impatient.publish_fold(
                     submission_fold_id=1,

@@ -25,12 +25,13 @@ from broker.subscription import Interrupted
 from datarun import Client, FoldMessage, Result
 from schemas.errors import BlobError, BrokerUnreachable, CollectorUnreachable, PublishError
 from schemas.messages import CancelMessage
+from schemas.permissions import BrokerUser
 from schemas.requests import ResultsRequest, StatusReply, StatusRequest
 from schemas.states import Visibility
 from schemas.topology import COLLECTOR_QUEUE, RESULTS, WORK
 from schemas.wire import Envelope, pack
 from tests.support.deadline import wait_until
-from tests.support.rabbitmq import Vhost
+from tests.support.rabbitmq import Logins, Vhost
 from tests.support.scripted_collector import (
     ScriptedCollector,
     a_dataset,
@@ -53,6 +54,12 @@ def line(vhost: Vhost, proxy: Callable[[int], TcpProxy]) -> TcpProxy:
 @pytest.fixture
 def url(line: TcpProxy, broker_url: str, vhost: Vhost) -> str:
     """The broker, through the line."""
+    return vhost.logins.through(line.port).of(BrokerUser.PRODUCER)
+
+
+@pytest.fixture
+def admin_line(line: TcpProxy, admin_url: str, vhost: Vhost) -> str:
+    """The same as an administrator, who may read what he has written."""
     return vhost.amqp_url_through(line.port)
 
 
@@ -146,10 +153,10 @@ def test_a_verdict_stored_while_the_line_was_cut_is_followed_nevertheless(
 
 
 def test_a_reader_is_told_that_its_subscription_was_interrupted(
-    url: str, line: TcpProxy, broker_url: str
+    admin_line: str, line: TcpProxy
 ) -> None:
     with (
-        BlockingLink(url, "test") as link,
+        BlockingLink(admin_line, "test") as link,
         link.subscribe(RESULTS, ["fold.#"], deadline=10) as news,
     ):
         line.reset()
@@ -217,14 +224,17 @@ def test_heartbeats_are_answered_while_the_program_computes(
 
 
 def test_a_collector_that_restarts_does_not_end_a_follow(
-    scripted_collector: ScriptedCollector, broker_url: str, monkeypatch: pytest.MonkeyPatch
+    scripted_collector: ScriptedCollector,
+    broker_url: str,
+    vhost: Vhost,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # Given a client with little patience for one answer, that follows a fold
     monkeypatch.setattr("producer.following.ASK_AGAIN_SECONDS", 0.2)
     results: list[Result] = []
     with (
         Client(broker_url, timeout=0.5) as client,
-        pika.BlockingConnection(pika.URLParameters(broker_url)) as connection,
+        pika.BlockingConnection(pika.URLParameters(vhost.amqp_url)) as connection,
     ):
         following = threading.Thread(target=lambda: results.extend(client.follow([11], timeout=60)))
         following.start()
@@ -276,7 +286,7 @@ def test_a_database_that_is_away_delays_answers_and_ends_no_follow(
 
 
 def test_a_part_is_written_and_read_whole_over_a_line_that_breaks(
-    url: str, line: TcpProxy, broker_url: str
+    admin_line: str, line: TcpProxy, admin_url: str
 ) -> None:
     # Given 24 MiB, and a line that breaks in the middle of writing and of reading
     content, blob = os.urandom(CHUNK_BYTES) * 24, uuid.uuid4().hex
@@ -292,11 +302,11 @@ def test_a_part_is_written_and_read_whole_over_a_line_that_breaks(
 
     # When it is written and read
     size, sha256 = write_blob(
-        url, Visibility.PUBLIC, blob, content, on_progress=break_once("writing")
+        admin_line, Visibility.PUBLIC, blob, content, on_progress=break_once("writing")
     )
     target = io.BytesIO()
     read_blob(
-        url,
+        admin_line,
         Visibility.PUBLIC,
         blob,
         target,
@@ -309,18 +319,18 @@ def test_a_part_is_written_and_read_whole_over_a_line_that_breaks(
     assert broken == {"writing", "reading"}
     assert target.getvalue() == content
     again = io.BytesIO()
-    read_blob(broker_url, Visibility.PUBLIC, blob, again, size=size, sha256=sha256)
+    read_blob(admin_url, Visibility.PUBLIC, blob, again, size=size, sha256=sha256)
     assert again.getvalue() == content
 
 
-def test_writing_over_a_line_that_stays_cut_gives_up(url: str, line: TcpProxy) -> None:
+def test_writing_over_a_line_that_stays_cut_gives_up(admin_line: str, line: TcpProxy) -> None:
     def cut(_done: int) -> None:
         line.cut()
 
     began = time.monotonic()
     with pytest.raises(BlobError, match="writing data-set part"):
         write_blob(
-            url,
+            admin_line,
             Visibility.PUBLIC,
             uuid.uuid4().hex,
             os.urandom(CHUNK_BYTES) * 40,
@@ -364,13 +374,13 @@ def test_a_broker_killed_and_restarted_is_survived_by_a_client_in_the_middle(
     own_node: PrivateNode,
 ) -> None:
     # Given a client on a broker of its own, with confirmed folds and a follow under way
-    url = own_node.address.amqp_url
-    declare(url)
-    collector = ScriptedCollector(url)
+    logins = Logins.of_node(own_node.address)
+    declare(logins.admin)
+    collector = ScriptedCollector(logins.of(BrokerUser.COLLECTOR))
     collector.datasets["iris"] = a_dataset()
     collector.start()
     try:
-        with Client(url) as client:
+        with Client(logins.of(BrokerUser.PRODUCER)) as client:
             run_ids = client.publish_folds(fold_arguments(number) for number in range(10))
             results: list[Result] = []
             following = threading.Thread(
@@ -382,7 +392,7 @@ def test_a_broker_killed_and_restarted_is_survived_by_a_client_in_the_middle(
             # When the broker is killed without warning and started again
             own_node.kill()
             own_node.start()
-            assert own_node.address.amqp_url == url
+            assert own_node.address.amqp_url == logins.admin
             collector.stop()
             collector.start()
 
@@ -394,6 +404,6 @@ def test_a_broker_killed_and_restarted_is_survived_by_a_client_in_the_middle(
         collector.stop()
 
     assert [result.submission_fold_id for result in results] == [0]
-    with pika.BlockingConnection(pika.URLParameters(url)) as connection:
+    with pika.BlockingConnection(pika.URLParameters(logins.admin)) as connection:
         waiting = connection.channel().queue_declare("datarun.folds.default", passive=True)
     assert waiting.method.message_count == len(run_ids)

@@ -96,7 +96,7 @@ def test_fold_is_accepted_while_rabbitmq_is_away_and_runs_when_it_is_back(
 ) -> None:
     # Given a stack on PostgreSQL that reaches RabbitMQ through a line that can be cut
     line = proxy(vhost.node.amqp_port)
-    stack = Stack(vhost.amqp_url_through(line.port), postgres_url, tmp_path)
+    stack = Stack(vhost.logins.through(line.port), postgres_url, tmp_path)
     try:
         stack.start_all()
         client = stack.start_gateway()

@@ -12,12 +12,14 @@ import pytest
 
 from broker.private_node import PrivateNode
 from datarun import Client, HoldOut
+from schemas.permissions import BrokerUser
 from schemas.states import FoldState
 from schemas.topology import COLLECTOR_QUEUE, WORK, folds_queue
 from schemas.wire import Envelope
 from tests.faults.test_lost_processes import Waiting, publish, stored_verdicts
 from tests.faults.test_lost_processes import waiting as waiting
 from tests.support.deadline import wait_until
+from tests.support.rabbitmq import Logins
 from tests.support.stack import Service, Stack
 from tests.support.submissions import DUMMY, write_iris
 
@@ -37,7 +39,7 @@ def node(tmp_path: Path) -> Iterator[PrivateNode]:
 def own_stack(node: PrivateNode, tmp_path: Path) -> Iterator[Stack]:
     """Services on that node."""
     database = f"sqlite:///{tmp_path / 'datarun.sqlite'}"
-    made = Stack(node.address.amqp_url, database, tmp_path)
+    made = Stack(Logins.of_node(node.address), database, tmp_path)
     yield made
     made.close()
 
@@ -103,7 +105,7 @@ def test_a_worker_stopped_for_longer_than_its_heartbeats_leaves_one_verdict(
     stack.declare_topology()
     stack.start_collector()
     stack.start_worker("prepare")
-    url = f"{stack.broker_url}?heartbeat=1"
+    url = f"{stack.logins.of(BrokerUser.WORKER)}?heartbeat=1"
     stopped = stack.start_worker(slots=1, broker=url)
     with stack.client() as client:
         publish_iris(client, tmp_path)
@@ -136,7 +138,7 @@ def test_a_collector_stopped_for_longer_than_its_heartbeats_loses_and_doubles_no
     # Given a collector with short AMQP heartbeats and a standby
     stack: Stack = request.getfixturevalue(kind)
     stack.declare_topology()
-    url = f"{stack.broker_url}?heartbeat=1"
+    url = f"{stack.logins.of(BrokerUser.COLLECTOR)}?heartbeat=1"
     stopped = stack.start_collector(broker=url)
     stack.start_collector(broker=url)
     stack.start_worker("prepare")
@@ -172,7 +174,7 @@ def test_the_same_fold_published_again_and_again_is_run_once(stack: Stack, tmp_p
     }
     with stack.client() as client:
         publish_iris(client, tmp_path)
-        connection = pika.BlockingConnection(pika.URLParameters(stack.broker_url))
+        connection = pika.BlockingConnection(pika.URLParameters(stack.logins.admin))
         channel = connection.channel()
 
         def publish_raw(key: str, **properties: str) -> None:

@@ -39,7 +39,7 @@ def client(shared_stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Ite
 
 def publish(stack: Stack, exchange: str, key: str, body: bytes, **properties: Any) -> None:
     """As another AMQP library may: pika passes bytes on as they are."""
-    connection = pika.BlockingConnection(pika.URLParameters(stack.broker_url))
+    connection = pika.BlockingConnection(pika.URLParameters(stack.logins.admin))
     try:
         connection.channel().basic_publish(
             exchange, key, body, properties=pika.BasicProperties(**properties)
@@ -113,7 +113,7 @@ def test_a_header_that_cannot_be_written_again_ends_no_worker(
     client: Client, shared_stack: Stack, rabbitmq: NodeAddress
 ) -> None:
     # Given a malformed fold with a double as header, which the worker dead-letters
-    vhost = shared_stack.broker_url.rpartition("/")[2]
+    vhost = shared_stack.logins.admin.rpartition("/")[2]
     management(
         rabbitmq,
         "POST",

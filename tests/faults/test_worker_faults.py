@@ -43,7 +43,7 @@ def test_connection_cut_in_training_does_not_run_the_fold_twice(rig: WorkerRig, 
     # Given a fold in training on a worker behind a line that can be cut
     rig.announce()
     line = proxy(rig.vhost.node.amqp_port)
-    worker = rig.worker(url=rig.vhost.amqp_url_through(line.port))
+    worker = rig.worker(logins=rig.vhost.logins.through(line.port))
     rig.fold(1, TWO_SECONDS)
     started = rig.wait_for(FoldStarted, 1)
 
@@ -67,7 +67,7 @@ def test_redelivered_to_another_slot_of_the_same_worker_is_adopted(rig: WorkerRi
     # Given a worker with two slots, one of which trains
     rig.announce()
     line = proxy(rig.vhost.node.amqp_port)
-    rig.worker(slots=2, url=rig.vhost.amqp_url_through(line.port))
+    rig.worker(slots=2, logins=rig.vhost.logins.through(line.port))
     rig.fold(1, UNIFORM.format(sleep=8))
     rig.wait_for(FoldStarted, 1)
 
@@ -88,7 +88,7 @@ def test_redelivered_to_another_worker_waits_for_the_one_that_runs_it(rig: Worke
     rig.announce()
     lines = [proxy(rig.vhost.node.amqp_port) for _ in range(2)]
     workers = [
-        rig.worker(url=rig.vhost.amqp_url_through(line.port), worker_lost_after_seconds=20)
+        rig.worker(logins=rig.vhost.logins.through(line.port), worker_lost_after_seconds=20)
         for line in lines
     ]
     rig.fold(1, UNIFORM.format(sleep=4))

@@ -18,10 +18,12 @@ from datarun import Client, Custom, DataError, Dataset, FoldMessage, HoldOut, Li
 from schemas.errors import ConfigurationError, FileError, TopologyError
 from schemas.files import decoded
 from schemas.messages import DataMessage, UploadMessage
+from schemas.permissions import BrokerUser
 from schemas.requests import DatasetRecord, DatasetsRequest
 from schemas.states import DatasetState, Phase, Visibility
 from schemas.topology import COLLECTOR_QUEUE, DATA_QUEUE, folds_queue
 from schemas.wire import Envelope
+from tests.support.rabbitmq import Vhost
 from tests.support.scripted_collector import (
     CODE,
     VERSION,
@@ -70,7 +72,7 @@ def test_publish_data_returns_the_version_that_became_ready(
 
 
 def test_large_files_are_announced_then_uploaded_and_small_ones_stay_readable(
-    scripted_collector: ScriptedCollector, broker_url: str, tmp_path: Path
+    scripted_collector: ScriptedCollector, broker_url: str, vhost: Vhost, tmp_path: Path
 ) -> None:
     # Given an organiser's file, and data of 3 MB
     scripted_collector.on_data = _ready
@@ -106,7 +108,8 @@ def test_large_files_are_announced_then_uploaded_and_small_ones_stay_readable(
     assert upload.blobs == ((Visibility.RAW, stars.blob),)
     # And the blob holds the file
     target = io.BytesIO()
-    read_blob(broker_url, Visibility.RAW, stars.blob, target, size=stars.size, sha256=stars.sha256)
+    preparer = vhost.logins.of(BrokerUser.PREPARER)
+    read_blob(preparer, Visibility.RAW, stars.blob, target, size=stars.size, sha256=stars.sha256)
     assert target.getvalue() == content
     assert told[-1] == (3_000_000, 3_000_000)
 

@@ -49,7 +49,7 @@ def either_stack(request: pytest.FixtureRequest) -> Stack:
 @pytest.fixture
 def link(either_stack: Stack) -> Iterator[BlockingLink]:
     """A connection that plays clients and workers."""
-    with BlockingLink(either_stack.broker_url, "test") as link:
+    with BlockingLink(either_stack.logins.admin, "test") as link:
         yield link
 
 
@@ -196,7 +196,7 @@ def test_database_down_holds_everything_until_it_is_back(
     stack = postgres_stack
     stack.declare_topology()
     collector = stack.start_collector()
-    with BlockingLink(stack.broker_url, "test") as link:
+    with BlockingLink(stack.logins.admin, "test") as link:
         publish(link, *folds(range(10)))
         assert states(link) == {FoldState.TODO: 10}
 
@@ -221,7 +221,7 @@ def test_collector_stops_while_the_database_is_away(
     stack = postgres_stack
     stack.declare_topology()
     collector = stack.start_collector()
-    with BlockingLink(stack.broker_url, "test") as link:
+    with BlockingLink(stack.logins.admin, "test") as link:
         postgres.stop()
         try:
             publish(link, *folds([1]))
@@ -253,7 +253,7 @@ def test_control_stream_has_what_was_cancelled(either_stack: Stack, link: Blocki
     wait_until(
         lambda: either_stack.rows("SELECT count(*) FROM outbox")[0][0] == 0, what="publishing"
     )
-    said = asyncio.run(control_messages(either_stack.broker_url))
+    said = asyncio.run(control_messages(either_stack.logins.admin))
     assert [(type(stop), stop.submission_fold_id) for stop in said] == [
         (RunCancelled, 0),
         (RunCancelled, 2),

@@ -40,12 +40,12 @@ def link(rabbitmq: NodeAddress, tmp_path_factory: pytest.TempPathFactory) -> Ite
     """A connection that plays clients and workers, of a collector that has `iris`."""
     folder = tmp_path_factory.mktemp("collector")
     with new_vhost(rabbitmq) as vhost:
-        stack = Stack(vhost.amqp_url, f"sqlite:///{folder / 'datarun.sqlite'}", folder)
+        stack = Stack(vhost.logins, f"sqlite:///{folder / 'datarun.sqlite'}", folder)
         try:
             stack.declare_topology()
             stack.start_collector()
-            with BlockingLink(stack.broker_url, "test") as link:
-                prepare_iris(stack.broker_url, link)
+            with BlockingLink(stack.logins.admin, "test") as link:
+                prepare_iris(stack.logins.admin, link)
                 yield link
         finally:
             stack.close()

@@ -14,6 +14,7 @@ import pytest
 from storage.engine import open_engine, upgrade
 from tests.support import messages
 from tests.support.deadline import wait_until
+from tests.support.rabbitmq import Logins
 from tests.support.stack import RestClient, Stack
 from tests.support.store import Store
 
@@ -25,7 +26,7 @@ COLUMNS = 60_000
 @pytest.fixture
 def stack_without_broker(database_url: str, tmp_path: Path) -> Iterator[Stack]:
     """The gateway needs the database alone."""
-    made = Stack("amqp://nobody:nothing@127.0.0.1:1/", database_url, tmp_path)
+    made = Stack(Logins.of_nobody(), database_url, tmp_path)
     yield made
     made.close()
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.rabbitmq import Logins
 from tests.support.stack import RestClient, Stack
 
 
@@ -14,7 +15,7 @@ from tests.support.stack import RestClient, Stack
 def bare_stack(tmp_path: Path) -> Iterator[Stack]:
     """Nothing but a database, on SQLite."""
     url = f"sqlite:///{tmp_path / 'datarun.sqlite'}"
-    made = Stack("amqp://nobody:nothing@127.0.0.1:1/", url, tmp_path)
+    made = Stack(Logins.of_nobody(), url, tmp_path)
     yield made
     made.close()
 

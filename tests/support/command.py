@@ -17,6 +17,7 @@ import psutil
 import pytest
 
 from broker.private_node import NodeAddress
+from broker.users import keep_urls
 from tests.support.deadline import wait_until
 from tests.support.rabbitmq import Vhost, new_vhost
 
@@ -174,15 +175,15 @@ def stack_in(path: Path, **settings: str) -> Iterator[Folder]:
 @pytest.fixture(scope="module")
 def running(rabbitmq: NodeAddress, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Folder]:
     """A folder with a stack on the RabbitMQ that all tests share, for all tests of a module."""
-    with (
-        new_vhost(rabbitmq) as vhost,
-        stack_in(tmp_path_factory.mktemp("running"), **given(vhost)) as made,
-    ):
+    folder = tmp_path_factory.mktemp("running")
+    with new_vhost(rabbitmq) as vhost, stack_in(folder, **given(vhost, folder)) as made:
         yield made
 
 
-def given(vhost: Vhost) -> dict[str, str]:
-    """Settings of a stack that is given this virtual host, as good as a RabbitMQ of its own."""
+def given(vhost: Vhost, folder: Path) -> dict[str, str]:
+    """Settings of a stack in `folder` that is given this virtual host, as good as a RabbitMQ of its
+    own: its services log in as their users, as after `datarun broker users`."""
+    keep_urls(folder / ".datarun", vhost.logins.users)
     return {"DATARUN_BROKER": vhost.amqp_url, "DATARUN_CONSUMER_TIMEOUT_RAISED": "true"}
 
 

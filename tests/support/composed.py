@@ -168,8 +168,15 @@ class Composed:
         management(self._node, "PUT", f"/api/vhosts/{vhost}")
         management(self._node, "PUT", f"/api/permissions/{vhost}/{user}", json=everything)
         here = f"{user}:{self._node.password}@{LOOPBACK}:{self._node.amqp_port}/"
-        for host in ("rabbitmq", "127.0.0.1"):
-            self._places[f"{user}:{conf['default_pass']}@{host}:5672/"] = here
+        admin = f"{user}:{conf['default_pass']}"
+        console = f"{user}:{self._node.password}@{LOOPBACK}:{self._node.management_port}"
+        self._places |= {
+            f"{admin}@rabbitmq:5672/": here,
+            f"{admin}@rabbitmq:15672": console,
+            # The users, who have the passwords that were made for them.
+            "@rabbitmq:5672/": f"@{LOOPBACK}:{self._node.amqp_port}/",
+            "@127.0.0.1:5672/": f"@{LOOPBACK}:{self._node.amqp_port}/",
+        }
 
     def _first_start_of_postgres(self) -> None:
         """As the image does with POSTGRES_USER, POSTGRES_DB and POSTGRES_PASSWORD_FILE."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,45 @@ import pytest
 import requests
 
 from broker.private_node import NodeAddress, PrivateNode
+from broker.users import rights_definitions
+from schemas.permissions import BrokerUser
 
 _numbers = itertools.count(1)
+
+
+@dataclass(frozen=True)
+class Logins:
+    """AMQP URLs of one virtual host: of datarun's users, and of an administrator.
+
+    Services and clients log in as the users. The administrator declares what is shared, and is who
+    a test is when it plays several of them, or looks at what a library does.
+    """
+
+    admin: str = field(repr=False)
+    users: Mapping[BrokerUser, str] = field(repr=False)
+
+    @classmethod
+    def of_node(cls, node: NodeAddress) -> Logins:
+        """On the virtual host that a node comes with."""
+        return cls(node.amqp_url, node.users)
+
+    @classmethod
+    def of_nobody(cls) -> Logins:
+        """For services that need no broker, and shall find none."""
+        url = "amqp://nobody:nothing@127.0.0.1:1/"
+        return cls(url, dict.fromkeys(BrokerUser, url))
+
+    def of(self, user: BrokerUser) -> str:
+        """The URL of one user."""
+        return self.users[user]
+
+    def changed(self, change: Callable[[str], str]) -> Logins:
+        """The same logins with other URLs."""
+        return Logins(change(self.admin), {user: change(url) for user, url in self.users.items()})
+
+    def through(self, port: int) -> Logins:
+        """The same host, reached through a proxy that listens on `port` of this machine."""
+        return self.changed(lambda url: re.sub(r":[0-9]+/", f":{port}/", url))
 
 
 @dataclass(frozen=True)
@@ -26,11 +64,16 @@ class Vhost:
 
     name: str
     node: NodeAddress
-    amqp_url: str = field(repr=False)
+    logins: Logins
+
+    @property
+    def amqp_url(self) -> str:
+        """The administrator's."""
+        return self.logins.admin
 
     def amqp_url_through(self, port: int) -> str:
-        """The same host, reached through a proxy that listens on `port` of this machine."""
-        return self.amqp_url.replace(f":{self.node.amqp_port}/", f":{port}/")
+        """The administrator's, through a proxy that listens on `port` of this machine."""
+        return self.logins.through(port).admin
 
     def api(self, method: str, path: str, **arguments: Any) -> requests.Response:
         """Ask the management API, for instance `api("GET", "/api/overview")`; checks the status."""
@@ -78,14 +121,13 @@ def rabbitmq() -> Iterator[NodeAddress]:
 def new_vhost(node: NodeAddress) -> Iterator[Vhost]:
     """A virtual host, empty at first and deleted in the end."""
     name = f"test-{next(_numbers)}"
+    rights = rights_definitions(name)
+    everything = dict.fromkeys(("configure", "write", "read"), ".*")
+    rights["permissions"].append({"user": node.username, "vhost": name, **everything})
     management(node, "PUT", f"/api/vhosts/{name}")
-    management(
-        node,
-        "PUT",
-        f"/api/permissions/{name}/{node.username}",
-        json={"configure": ".*", "write": ".*", "read": ".*"},
-    )
-    yield Vhost(name, node, node.amqp_url.replace("/%2F", f"/{name}"))
+    management(node, "POST", "/api/definitions", json=rights)
+    logins = Logins.of_node(node).changed(lambda url: url.replace("/%2F", f"/{name}"))
+    yield Vhost(name, node, logins)
     management(node, "DELETE", f"/api/vhosts/{name}", gone=True)
 
 

@@ -19,6 +19,7 @@ from schemas.errors import MessageError
 from schemas.events import Measurements
 from schemas.frozen import Message
 from schemas.messages import AcknowledgeMessage, CancelMessage, DataMessage, FoldMessage
+from schemas.permissions import BrokerUser
 from schemas.requests import (
     Acknowledged,
     AllottedFold,
@@ -344,16 +345,23 @@ def declare(url: str) -> None:
 
 
 @pytest.fixture
-def broker_url(vhost: Vhost) -> str:
-    """A virtual host with the shared topology."""
+def admin_url(vhost: Vhost) -> str:
+    """A virtual host with the shared topology, as an administrator: for tests of what a library
+    does, whoever uses it."""
     declare(vhost.amqp_url)
     return vhost.amqp_url
 
 
 @pytest.fixture
-def scripted_collector(broker_url: str) -> Iterator[ScriptedCollector]:
-    """Consuming; knows the data set iris of 6 training rows."""
-    collector = ScriptedCollector(broker_url)
+def broker_url(vhost: Vhost, admin_url: str) -> str:
+    """The same, as a producer."""
+    return vhost.logins.of(BrokerUser.PRODUCER)
+
+
+@pytest.fixture
+def scripted_collector(vhost: Vhost, admin_url: str) -> Iterator[ScriptedCollector]:
+    """Consuming, as the collector; knows the data set iris of 6 training rows."""
+    collector = ScriptedCollector(vhost.logins.of(BrokerUser.COLLECTOR))
     collector.datasets["iris"] = a_dataset()
     collector.start()
     yield collector

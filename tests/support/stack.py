@@ -8,7 +8,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +21,13 @@ from broker.private_node import NodeAddress
 from datarun import Client
 from datarun.up.readiness import declare_shared_topology
 from schemas.errors import DatarunError
+from schemas.permissions import BrokerUser
 from schemas.settings import Settings
 from schemas.states import TERMINAL, Isolation, Role
 from storage.engine import open_engine, transaction
 from storage.users import UserRole, add_user, find_user
 from tests.support.deadline import wait_until
-from tests.support.rabbitmq import Vhost, new_vhost
+from tests.support.rabbitmq import Logins, Vhost, new_vhost
 from tests.support.strict import strict_if_required
 
 ROOT = Path(__file__).parents[2]
@@ -131,10 +132,10 @@ class RestClient:
 
 
 class Stack:
-    """Collector and workers of one test; starts none by itself."""
+    """Collector and workers of one test, each as its own user; starts none by itself."""
 
-    def __init__(self, broker_url: str, database_url: str, folder: Path) -> None:
-        self.broker_url = broker_url
+    def __init__(self, logins: Logins, database_url: str, folder: Path) -> None:
+        self.logins = logins
         self.database_url = database_url
         self.folder = folder
         self.services: list[Service] = []
@@ -142,13 +143,15 @@ class Stack:
     def start(self, *arguments: str, **settings: object) -> Service:
         """A service with these settings; not yet ready."""
         log = self.folder / f"{'-'.join(arguments[:1])}-{len(self.services)}.log"
-        service = Service(list(arguments), self.environment(**settings), log)
+        user = _user_of(arguments)
+        own = {"broker": self.logins.of(user)} if user is not None else {}
+        service = Service(list(arguments), self.environment(**own | settings), log)
         self.services.append(service)
         return service
 
     def declare_topology(self) -> None:
         """As `datarun broker setup` does."""
-        declare_shared_topology(self.broker_url, Settings())
+        declare_shared_topology(self.logins.admin, Settings())
 
     def start_collector(self, **settings: object) -> Service:
         """A collector that answers."""
@@ -166,7 +169,7 @@ class Stack:
         def answers() -> bool:
             assert collector.process.poll() is None, f"the collector ended:\n{collector.log}"
             try:
-                with Client(self.broker_url, timeout=1) as client:
+                with self.client(timeout=1) as client:
                     client.status()
             except DatarunError:
                 return False
@@ -223,9 +226,9 @@ and backend_xid is not null"
                 return False
         return True
 
-    def client(self) -> Client:
+    def client(self, **settings: Any) -> Client:
         """A client of this stack."""
-        return Client(self.broker_url)
+        return Client(self.logins.of(BrokerUser.PRODUCER), **settings)
 
     def environment(self, **settings: object) -> dict[str, str]:
         """For a datarun process of this stack."""
@@ -233,7 +236,6 @@ and backend_xid is not null"
             name: value for name, value in os.environ.items() if not name.startswith("DATARUN_")
         }
         given: dict[str, object] = {
-            "broker": self.broker_url,
             "database": self.database_url,
             "home": self.folder / "home",
             # Tests meet a fold through files, and kill its processes: at level `strict` it has none
@@ -267,10 +269,22 @@ and backend_xid is not null"
                 service.kill()
 
 
+def _user_of(arguments: Sequence[str]) -> BrokerUser | None:
+    """As whom a command logs in to RabbitMQ."""
+    match arguments:
+        case ["worker", "--role", role, *_]:
+            return BrokerUser.of_worker(Role(role))
+        case ["collector", *_]:
+            return BrokerUser.COLLECTOR
+        case ["gateway", *_]:
+            return None
+    return BrokerUser.PRODUCER
+
+
 @pytest.fixture
 def stack(vhost: Vhost, tmp_path: Path) -> Iterator[Stack]:
     """A stack on SQLite."""
-    made = Stack(vhost.amqp_url, f"sqlite:///{tmp_path / 'datarun.sqlite'}", tmp_path)
+    made = Stack(vhost.logins, f"sqlite:///{tmp_path / 'datarun.sqlite'}", tmp_path)
     yield made
     made.close()
 
@@ -279,7 +293,7 @@ def stack(vhost: Vhost, tmp_path: Path) -> Iterator[Stack]:
 def postgres_stack(vhost: Vhost, postgres_url: str, tmp_path: Path) -> Iterator[Stack]:
     """A stack on PostgreSQL."""
 
-    made = Stack(vhost.amqp_url, postgres_url, tmp_path)
+    made = Stack(vhost.logins, postgres_url, tmp_path)
     yield made
     made.close()
 
@@ -308,7 +322,7 @@ def _running(
 ) -> Iterator[Stack]:
     folder = tmp_path_factory.mktemp("stack")
     with new_vhost(rabbitmq) as vhost:
-        made = Stack(vhost.amqp_url, f"sqlite:///{folder / 'datarun.sqlite'}", folder)
+        made = Stack(vhost.logins, f"sqlite:///{folder / 'datarun.sqlite'}", folder)
         try:
             made.start_all(isolation=isolation)
             yield made

@@ -34,6 +34,7 @@ from schemas.datasets import HoldOut, Manifest, Part
 from schemas.events import FoldEvent, FoldFailed, FoldStarted, FoldTested, WorkerHeartbeat
 from schemas.frozen import Message
 from schemas.messages import FoldMessage, Limits
+from schemas.permissions import BrokerUser
 from schemas.results import FoldResult
 from schemas.states import FoldState, Priority, Role, Visibility
 from schemas.topology import (
@@ -52,7 +53,7 @@ from schemas.topology import (
 from schemas.verdicts import Verdict
 from schemas.wire import Envelope, pack, unpack
 from tests.support.deadline import wait_until
-from tests.support.rabbitmq import Vhost
+from tests.support.rabbitmq import Logins, Vhost
 
 ROOT = Path(__file__).parents[2]
 POOL = "default"
@@ -173,7 +174,10 @@ class WorkerProcess:
 
 
 class WorkerRig:
-    """A declared virtual host, and everything that surrounds workers."""
+    """A declared virtual host, and everything that surrounds workers, which log in as their users.
+
+    The test plays everybody else, and is an administrator.
+    """
 
     def __init__(self, vhost: Vhost, folder: Path) -> None:
         self.vhost = vhost
@@ -198,10 +202,11 @@ class WorkerRig:
         self._connection.close()
 
     def worker(
-        self, role: Role = Role.FOLDS, *, url: str | None = None, **settings: object
+        self, role: Role = Role.FOLDS, *, logins: Logins | None = None, **settings: object
     ) -> WorkerProcess:
         """Start one, and wait until it takes work."""
-        worker = WorkerProcess(role, url or self.url, self.folder, **settings)
+        url = (logins or self.vhost.logins).of(BrokerUser.of_worker(role))
+        worker = WorkerProcess(role, url, self.folder, **settings)
         self._workers.append(worker)
         return worker.wait_ready()
 

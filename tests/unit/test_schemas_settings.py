@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from schemas.errors import ConfigurationError
+from schemas.permissions import BrokerUser
 from schemas.settings import broker_url, find_home, load_settings, read_connection
 from schemas.states import Isolation
 from schemas.topology import QueueType
@@ -192,6 +193,46 @@ def test_the_broker_comes_from_the_nearest_source(folder: Path, monkeypatch: pyt
     monkeypatch.setenv("DATARUN_BROKER", "amqp://environment/")
     assert broker_url() == "amqp://environment/"
     assert broker_url("amqps://argument/") == "amqps://argument/"
+
+
+def test_each_user_finds_a_login_of_its_own(folder: Path):
+    # Given the file of `datarun broker users`, then services and clients find theirs in it
+    home = connection(folder)
+    (home / "connection.toml").unlink()
+    urls = "".join(f'{user} = "amqp://{user}:secret@kept/"\n' for user in BrokerUser)
+    (home / "broker-users.toml").write_text(urls)
+    assert broker_url() == "amqp://producer:secret@kept/"
+    assert broker_url(user=BrokerUser.COLLECTOR) == "amqp://collector:secret@kept/"
+
+    # And that of a running stack goes before it, with one login for those that it does not name
+    running = 'broker = "amqp://found/"\n[users]\nworker = "amqp://worker@found/"\n'
+    (home / "connection.toml").write_text(running)
+    assert broker_url(user=BrokerUser.WORKER) == "amqp://worker@found/"
+    assert broker_url(user=BrokerUser.COLLECTOR) == "amqp://found/"
+
+
+def test_a_login_that_is_none_is_named(folder: Path):
+    (folder / ".datarun").mkdir()
+    (folder / ".datarun" / "broker-users.toml").write_text('producer = "secret"\n')
+    with pytest.raises(ConfigurationError, match=r"broker-users\.toml, each value") as caught:
+        broker_url()
+    assert "secret" not in str(caught.value)
+
+
+def test_files_for_tls_go_into_the_url_but_not_instead_of_others(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("DATARUN_BROKER_CA", "ca file.pem")
+    monkeypatch.setenv("DATARUN_BROKER_KEY", "/etc/own.key")
+    assert broker_url("amqps://host/v?heartbeat=5&keyfile=/etc/other.key") == (
+        f"amqps://host/v?cacertfile={folder}/ca%20file.pem&keyfile=/etc/other.key&heartbeat=5"
+    )
+
+    # Then without TLS they are refused, where somebody has named that broker, and else of no use
+    with pytest.raises(ConfigurationError, match="not encrypted: write amqps://"):
+        broker_url("amqp://host/v")
+    connection(folder)
+    assert broker_url() == "amqp://found/"
 
 
 def test_without_a_broker_the_error_says_how_to_get_one():

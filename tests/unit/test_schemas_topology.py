@@ -10,7 +10,6 @@ import pytest
 from schemas.errors import ConfigurationError
 from schemas.states import Visibility
 from schemas.topology import (
-    BLOBS,
     CONTROL_STREAM,
     DATA_QUEUE,
     DEAD,
@@ -24,6 +23,7 @@ from schemas.topology import (
     StreamQueue,
     Topology,
     blob_stream,
+    blobs_exchange,
     folds_key,
     folds_queue,
     topology,
@@ -198,5 +198,5 @@ def test_a_blob_is_named_after_who_may_read_it():
         "datarun.blob.raw.a1",
         "datarun.blob.secret.a1",
     ]
-    (exchange,) = [exchange for exchange in topology().exchanges if exchange.name == BLOBS]
-    assert exchange.type == "direct"
+    kinds = {exchange.name: exchange.type for exchange in topology().exchanges}
+    assert {kinds[blobs_exchange(visibility)] for visibility in Visibility} == {"direct"}

@@ -9,8 +9,9 @@ import pytest
 from sqlalchemy import text
 
 from schemas.errors import DatabaseAway, StorageError
+from schemas.messages import CancelMessage, UploadMessage
 from schemas.requests import ErrorReply
-from schemas.states import Culprit, FailureKind, FoldState
+from schemas.states import Culprit, FailureKind, FoldState, Visibility
 from schemas.topology import DEAD, EVENTS, REASON_HEADER, SOURCE_HEADER, WORK
 from schemas.wire import Envelope
 from storage.engine import open_engine, transaction
@@ -146,3 +147,25 @@ def test_a_database_that_does_not_answer_is_away() -> None:
 
     assert "secret" not in str(away.value)
     assert "127.0.0.1:1/datarun" in str(away.value)
+
+
+def test_a_message_counts_only_with_the_key_of_its_type(store: Store) -> None:
+    # Given messages that a user with few rights publishes with the keys that he may use
+    upload = UploadMessage(owner="nobody", blobs=((Visibility.SECRET, "b"),))
+    cancel = CancelMessage(submission_fold_ids=(11,))
+    store.take(m.fold(11, run_id="r1"))
+    store.take(
+        m.from_worker(upload, "heartbeat"),
+        m.from_client(cancel, "folds.default"),
+        m.from_client(cancel, "cancelled"),
+        m.from_worker(m.success("r1", 11), "upload"),
+    )
+
+    # Then none of them changes anything
+    assert store.run("r1")["state"] == "TODO"
+    assert [reason.rpartition("its key is ")[2] for reason in store.ignored()] == [
+        "'upload'",
+        "'cancel'",
+        "'cancel'",
+        "'fold.<name>'",
+    ]
