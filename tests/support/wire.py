@@ -15,6 +15,7 @@ import pytest
 
 from broker.private_node import NodeAddress
 from datarun.up.readiness import declare_shared_topology
+from schemas.permissions import BrokerUser
 from schemas.settings import Settings
 from tests.support.deadline import wait_until
 from tests.support.rabbitmq import Vhost, management, new_vhost
@@ -118,7 +119,7 @@ class Wire:
         self.services = Program(vhost.amqp_url)
         """Plays datarun's services."""
 
-        self.program = Program(vhost.amqp_url)
+        self.program = Program(vhost.logins.of(BrokerUser.PRODUCER))
 
     def close(self) -> None:
         self.program.close()
@@ -132,7 +133,7 @@ def wire(rabbitmq: NodeAddress, tmp_path_factory: pytest.TempPathFactory) -> Ite
     folder = tmp_path_factory.mktemp("wire")
     with new_vhost(rabbitmq) as vhost:
         declare_shared_topology(vhost.amqp_url, Settings(pools=("default", IDLE_POOL)))
-        stack = Stack(vhost.amqp_url, f"sqlite:///{folder / 'datarun.sqlite'}", folder)
+        stack = Stack(vhost.logins, f"sqlite:///{folder / 'datarun.sqlite'}", folder)
         try:
             stack.start_all(isolation=strict_if_required())
             made = Wire(stack, vhost)

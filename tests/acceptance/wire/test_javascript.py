@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from schemas.permissions import BrokerUser
 from tests.support.command import ROOT
 from tests.support.deadline import wait_until
 from tests.support.tcp_proxy import TcpProxy
@@ -66,7 +67,7 @@ def test_the_example_cross_validates_and_acknowledges(
     wire: Wire, example: tuple[list[str], Path]
 ) -> None:
     # When the example is run
-    program = start(example, wire.vhost.amqp_url)
+    program = start(example, wire.vhost.logins.of(BrokerUser.PRODUCER))
     said, _ = program.communicate(timeout=120)
 
     # Then it has seen its three folds, and their predictions
@@ -88,7 +89,7 @@ def test_the_example_gets_over_a_lost_connection(
     # Given the example, connected through a line that breaks while its data set is split
     line = proxy(wire.vhost.node.amqp_port)
     before = len(wire.client.datasets("javascript"))
-    program = start(example, wire.vhost.amqp_url_through(line.port))
+    program = start(example, wire.vhost.logins.through(line.port).of(BrokerUser.PRODUCER))
     wait_until(lambda: len(wire.client.datasets("javascript")) > before, what="its data set")
 
     # When the line breaks
