@@ -41,6 +41,9 @@ REASON_HEADER = "datarun-reason"
 SOURCE_HEADER = "datarun-source"
 """The routing key with which a dead letter was first published; replay uses it."""
 
+REPLAYED_HEADER = "datarun-replayed"
+"""The id of the dead letter in whose place a message was published."""
+
 DEADLINE_HEADER = "datarun-deadline"
 """Unix time after which a fold no longer waits for its data set."""
 

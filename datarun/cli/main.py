@@ -12,6 +12,7 @@ from datarun.cli import (
     attack,
     broker,
     data,
+    dead_letters,
     demo,
     doctor,
     folds,
@@ -59,6 +60,7 @@ app.command(rich_help_panel=PARTS)(services.gateway)
 app.command(rich_help_panel=PARTS)(health.health)
 app.add_typer(users.app, name="users", rich_help_panel=PARTS)
 app.add_typer(broker.app, name="broker", rich_help_panel=PARTS)
+app.add_typer(dead_letters.app, name="dead-letters", rich_help_panel=PARTS)
 app.command(rich_help_panel=PARTS)(services.schema)
 
 

@@ -112,11 +112,24 @@ def gateway(
     run_gateway(settings)
 
 
-def schema(json: Json = False) -> None:  # noqa: ARG001 - it prints JSON either way
+def schema(
+    asyncapi: Annotated[
+        bool,
+        typer.Option(
+            "--asyncapi",
+            metavar="",
+            help="Print the AsyncAPI 3.0 document: also exchanges, queues and examples.",
+        ),
+    ] = False,
+    json: Json = False,  # noqa: ARG001 - it prints JSON either way
+) -> None:
     """Print the JSON Schema of every message, for programs in any language."""
-    from schemas.json_schema import json_schema
+    if asyncapi:
+        from schemas.asyncapi.document import asyncapi as document
+    else:
+        from schemas.json_schema import json_schema as document
 
-    print_json(json_schema())
+    print_json(document())
 
 
 def database_settings(**given: object) -> Settings:
