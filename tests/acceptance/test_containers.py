@@ -20,7 +20,7 @@ from tests.support.container import contained, require_root
 from tests.support.strict import require_strict
 
 PROFILE = ROOT / "containers/seccomp.json"
-SCHEMA = ROOT / "tests/vendored/compose-spec.json"
+SCHEMA = ROOT / "tests/vendor/compose/compose-spec.json"
 OURS = {"setup", "users", "prepare", "folds", "collector", "gateway"}
 ONCE = {"setup", "users"}
 WORKERS = {"prepare", "folds"}
