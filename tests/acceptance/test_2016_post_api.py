@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -27,11 +26,11 @@ from tests.support.documents_2016 import (
     documented,
     iris_csv,
 )
+from tests.support.pages import blocks_of
 
 __all__ = ["documented"]
 
 FORCE_BOTH = "submission, submission_fold"
-SHIM = re.compile(r"<!-- test: shim -->\n```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 class Files:
@@ -50,6 +49,16 @@ class Files:
 def files(tmp_path: Path) -> Files:
     """What databoard has on disk."""
     return Files(tmp_path)
+
+
+def block_of_the_page(language: str) -> str:
+    """The one block of docs/from-2016.md in this language that this file runs."""
+    (code,) = (
+        block.code
+        for block in blocks_of(ROOT / "docs" / "from-2016.md")
+        if block.language == language and "test_2016_post_api" in block.marks["run by"]
+    )
+    return code
 
 
 @pytest.fixture
@@ -260,8 +269,8 @@ def test_programs_of_2016_import_it_as_docs_from_2016_says(
     gateway: tuple[str, str, str], tmp_path: Path
 ) -> None:
     # Given what the page says to type, beside a program that imports as in 2016
-    (commands,) = SHIM.findall((ROOT / "docs" / "from-2016.md").read_text(encoding="utf-8"))
-    subprocess.run(["bash", "-euc", commands], cwd=tmp_path, timeout=30, check=True)
+    shim = block_of_the_page("sh")
+    subprocess.run(["bash", "-euc", shim], cwd=tmp_path, timeout=30, check=True)
     program = tmp_path / "program.py"
     program.write_text(
         "import sys\nfrom test_files import post_api\n"
@@ -281,3 +290,17 @@ def test_programs_of_2016_import_it_as_docs_from_2016_says(
 
     # Then it speaks to the gateway
     assert done.stdout == "given_1\n", done.stderr
+
+
+def test_results_are_acknowledged_as_docs_from_2016_says(gateway: tuple[str, str, str]) -> None:
+    # Given results that have been asked for, and a program that stores them
+    host_url, username, password = gateway
+    names: dict[str, Any] = {"host_url": host_url, "username": username, "password": password}
+
+    # When it does what the page says
+    exec(block_of_the_page("python"), {"requests": requests}, names)
+
+    # Then they have arrived, and nothing is new
+    assert names["answer"].ok
+    assert isinstance(names["stored"], list)
+    assert accepted(post_api.get_prediction_new(*gateway, None)) == []
