@@ -39,9 +39,9 @@ def test_a_block_is_run_or_says_why_not(block: Block) -> None:
     reason = excuse(block)
     if reason is None:
         assert "file" in block.marks or "from" in block.marks or block.language in LANGUAGES, (
-            f"{block}: no test runs it. Use one of {', '.join(LANGUAGES)}, which test_pages.py of "
-            "tests/acceptance runs; or write <!-- run by: tests/... --> or <!-- not run: reason --> "
-            "above it"
+            f"{block}: no test runs it. Use one of {', '.join(LANGUAGES)}, which "
+            "tests/acceptance/test_pages.py runs; or write <!-- run by: tests/... --> or "
+            "<!-- not run: reason --> above it"
         )
     elif block.language:
         assert len(reason.split()) > 2 or (ROOT / reason).is_file(), f"{block}: {reason!r}"
