@@ -31,3 +31,9 @@ def test_page_followed_literally_works(running: Folder, page: Path) -> None:
     said = reader.follow(page)
     for text in SAYS.get(name_of(page), []):
         assert text in said
+
+    # And what he has submitted has learnt
+    for result in running.json("results", "new"):
+        assert result["state"] == "TESTED"
+        assert result["test_scores"].get("accuracy", 1) > 0.7, result
+        assert result["test_scores"].get("rmse", 0) < 70, result
