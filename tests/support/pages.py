@@ -24,7 +24,12 @@ from tests.support.command import ROOT, environment
 LANGUAGES = ("bash", "console", "python", "toml")
 """What a Reader can run; a block of another language needs a mark."""
 
-# Page and language -> why a Reader passes these blocks over: pages that have a test of their own.
+OWN_TESTS = {
+    "docs/operations.md": "tests/acceptance/test_docs_operations.py",
+}
+"""Pages that another test runs, all of their blocks."""
+
+# Page and language -> why a Reader passes these blocks over.
 EXCUSED = {
     ("docs/architecture.md", "python"): "tests/unit/test_architecture.py looks for each name",
     ("docs/messages.md", "json"): "tests/unit/test_docs_messages.py reads each",
@@ -32,11 +37,7 @@ EXCUSED = {
     ("docs/console.md", "toml"): "it is part of a connection.toml",
     ("docs/console.md", "console"): "tests/acceptance/wire/test_dead_letters.py does the same",
     ("docs/console.md", "sh"): "its fold is published by tests/acceptance/wire/test_console.py",
-    ("docs/broker.md", "sh"): "it is about a RabbitMQ and certificates of one's own; "
-    "tests/acceptance/test_broker_users.py and tests/integration/test_tls.py do it",
-    ("docs/broker.md", "ini"): "rabbitmq.conf; tests/integration/test_tls.py has the same settings",
-    ("docs/installing.md", "sh"): "tests/acceptance/test_packaging.py installs",
-    ("docs/containers.md", "sh"): "it needs a container engine",
+    ("docs/object-store.md", "json"): "a policy for S3 itself, not for datarun",
 }
 
 _FENCE = re.compile(
@@ -109,7 +110,7 @@ def excuse(block: Block) -> str | None:
     for mark in ("run by", "not run"):
         if mark in block.marks:
             return block.marks[mark]
-    return EXCUSED.get((block.page, block.language))
+    return OWN_TESTS.get(block.page) or EXCUSED.get((block.page, block.language))
 
 
 def is_run_by_a_reader(page: Path) -> bool:
