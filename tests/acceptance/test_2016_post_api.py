@@ -31,6 +31,11 @@ from tests.support.pages import blocks_of
 __all__ = ["documented"]
 
 FORCE_BOTH = "submission, submission_fold"
+SHIM, STORED = (
+    block.code
+    for block in blocks_of(ROOT / "docs" / "from-2016.md")
+    if block.marks.get("run by", "").endswith("test_2016_post_api.py")
+)
 
 
 class Files:
@@ -49,16 +54,6 @@ class Files:
 def files(tmp_path: Path) -> Files:
     """What databoard has on disk."""
     return Files(tmp_path)
-
-
-def block_of_the_page(language: str) -> str:
-    """The one block of docs/from-2016.md in this language that this file runs."""
-    (code,) = (
-        block.code
-        for block in blocks_of(ROOT / "docs" / "from-2016.md")
-        if block.language == language and "test_2016_post_api" in block.marks["run by"]
-    )
-    return code
 
 
 @pytest.fixture
@@ -269,8 +264,7 @@ def test_programs_of_2016_import_it_as_docs_from_2016_says(
     gateway: tuple[str, str, str], tmp_path: Path
 ) -> None:
     # Given what the page says to type, beside a program that imports as in 2016
-    shim = block_of_the_page("sh")
-    subprocess.run(["bash", "-euc", shim], cwd=tmp_path, timeout=30, check=True)
+    subprocess.run(["bash", "-euc", SHIM], cwd=tmp_path, timeout=30, check=True)
     program = tmp_path / "program.py"
     program.write_text(
         "import sys\nfrom test_files import post_api\n"
@@ -298,7 +292,7 @@ def test_results_are_acknowledged_as_docs_from_2016_says(gateway: tuple[str, str
     names: dict[str, Any] = {"host_url": host_url, "username": username, "password": password}
 
     # When it does what the page says
-    exec(block_of_the_page("python"), {"requests": requests}, names)
+    exec(STORED, {"requests": requests}, names)
 
     # Then they have arrived, and nothing is new
     assert names["answer"].ok
