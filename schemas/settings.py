@@ -8,6 +8,7 @@ import shlex
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import (
@@ -23,6 +24,7 @@ from pydantic_settings import (
 from schemas.blobs import checked_store_url
 from schemas.errors import ConfigurationError
 from schemas.messages import PoolName
+from schemas.permissions import BrokerUser
 from schemas.states import Isolation, Role
 from schemas.topology import QueueType
 
@@ -32,6 +34,9 @@ CONNECTION_FILE = "connection.toml"
 
 LOCK_FILE = "up.lock"
 """In the home of every stack that was ever started; locked while it runs."""
+
+BROKER_USERS_FILE = "broker-users.toml"
+"""Written by `datarun broker users`, mode 0600: an AMQP URL for each of RabbitMQ's users."""
 
 SETTINGS_FILE = "datarun.toml"
 
@@ -55,8 +60,17 @@ class Settings(BaseSettings):
     broker: SecretStr | None = None
     """AMQP URL; None: the private node that connection.toml names."""
 
+    broker_ca: Path | None = None
+    """PEM file of the authority that RabbitMQ's certificate is from; None: the system's."""
+
+    broker_cert: Path | None = None
+    """PEM file of a client certificate (and those between it and its authority), for TLS."""
+
+    broker_key: Path | None = None
+    """PEM file of its key, without a passphrase; None: in the certificate's file."""
+
     management: SecretStr | None = None
-    """URL of RabbitMQ's management API, with user and password."""
+    """URL of RabbitMQ's management API, with an administrator and his password."""
 
     database: SecretStr | None = None
     """SQLAlchemy URL; None: SQLite in `home`."""
@@ -182,26 +196,24 @@ def load_settings(**overrides: Any) -> Settings:
     except ValidationError as error:
         fault = error.errors(include_url=False, include_input=False)[0]
         name = str(fault["loc"][0])
-        what = fault["msg"].removeprefix("Value error, ")
-        if fault["type"] == "extra_forbidden":
-            what = "there is no such setting"
+        what = "there is no such setting" if fault["type"] == "extra_forbidden" else fault["msg"]
         raise ConfigurationError(f"setting {name} (DATARUN_{name.upper()}): {what}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError, SettingsError) as error:
         raise ConfigurationError(f"cannot read the settings file: {error}") from error
 
 
-def find_home(start: Path | None = None) -> Path | None:
+def find_home(start: Path | None = None, file: str = CONNECTION_FILE) -> Path | None:
     """The nearest `.datarun/` with a connection file, from `start` (default: here) upwards.
 
     DATARUN_HOME, when set, is the only place looked at.
     """
     if "DATARUN_HOME" in os.environ:
         home = Path(os.environ["DATARUN_HOME"])
-        return home if (home / CONNECTION_FILE).is_file() else None
+        return home if (home / file).is_file() else None
     here = (start or Path.cwd()).resolve()
     for folder in (here, *here.parents):
         # Not Path.is_file, which raises in a .datarun/ of somebody else that lies on the way up.
-        if os.path.isfile(folder / HOME_NAME / CONNECTION_FILE):
+        if os.path.isfile(folder / HOME_NAME / file):
             return folder / HOME_NAME
     return None
 
@@ -227,27 +239,89 @@ def _how_to_get_a_broker() -> str:
 
 def read_connection(home: Path) -> dict[str, Any]:
     """The connection file of `home`. Raises ConfigurationError when it cannot be read."""
-    path = home / CONNECTION_FILE
+    return _read_toml(home / CONNECTION_FILE)
+
+
+def read_broker_users(home: Path) -> dict[BrokerUser, str]:
+    """The URLs that `datarun broker users` has kept in `home`; empty when there are none.
+
+    Raises ConfigurationError when the file cannot be read.
+    """
+    path = home / BROKER_USERS_FILE
+    if not path.is_file():
+        return {}
+    found = _read_toml(path)
+    urls = {user: found[user] for user in BrokerUser if user in found}
+    if any(not isinstance(url, str) or not _is_amqp(url) for url in urls.values()):
+        raise ConfigurationError(f"in {path}, each value has to be a URL that begins with amqp")
+    return urls
+
+
+def broker_url(url: str | None = None, user: BrokerUser = BrokerUser.PRODUCER) -> str:
+    """The AMQP URL: the one given, else DATARUN_BROKER or the settings file, else that of `user`
+    in the nearest connection file, else in the nearest file of `datarun broker users`.
+
+    What the settings say on TLS is in its query. Raises ConfigurationError that says how to get
+    one.
+    """
+    settings = load_settings()
+    if url is None and settings.broker is not None:
+        url = settings.broker.get_secret_value()
+    given = url is not None
+    if url is None:
+        url = _found_url(user)
+    if url is None:
+        raise ConfigurationError(_how_to_get_a_broker())
+    if not _is_amqp(url):
+        raise ConfigurationError("the RabbitMQ URL must begin with amqp:// or amqps://")
+    return _with_tls_files(url, settings, given=given)
+
+
+def _found_url(user: BrokerUser) -> str | None:
+    home = find_home()
+    if home is not None:
+        connection = read_connection(home)
+        users = connection.get("users")
+        own = users.get(user) if isinstance(users, dict) else None
+        found = own or connection.get("broker")
+        if found is not None and not isinstance(found, str):
+            raise ConfigurationError(f"broker in {home}/{CONNECTION_FILE} is not a URL")
+        return found
+    home = find_home(file=BROKER_USERS_FILE)
+    return None if home is None else read_broker_users(home).get(user)
+
+
+def _with_tls_files(url: str, settings: Settings, *, given: bool) -> str:
+    """The URL, naming the files of TLS as RabbitMQ's own clients do.
+
+    https://www.rabbitmq.com/docs/uri-query-parameters
+    """
+    files = {
+        "cacertfile": settings.broker_ca,
+        "certfile": settings.broker_cert,
+        "keyfile": settings.broker_key,
+    }
+    named = {name: str(path.absolute()) for name, path in files.items() if path is not None}
+    if not named:
+        return url
+    parts = urlsplit(url)
+    if parts.scheme != "amqps":
+        if given:
+            raise ConfigurationError(
+                "files for TLS are set (DATARUN_BROKER_CA, _CERT or _KEY), and the RabbitMQ URL "
+                "begins with amqp://, which is not encrypted: write amqps://, or unset them"
+            )
+        return url
+    query = named | dict(parse_qsl(parts.query))
+    return parts._replace(query=urlencode(query, safe="/", quote_via=quote)).geturl()
+
+
+def _is_amqp(url: str) -> bool:
+    return url.startswith(("amqp://", "amqps://"))
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigurationError(f"cannot read {path}: {error}") from error
-
-
-def broker_url(url: str | None = None) -> str:
-    """The AMQP URL: the one given, else DATARUN_BROKER or the settings file, else the nearest
-    connection file. Raises ConfigurationError that says how to get one."""
-    if url is None:
-        configured = load_settings().broker
-        url = configured.get_secret_value() if configured else None
-    if url is None:
-        home = find_home()
-        found = read_connection(home).get("broker") if home else None
-        if found is not None and not isinstance(found, str):
-            raise ConfigurationError(f"broker in {home}/{CONNECTION_FILE} is not a URL")
-        url = found
-    if url is None:
-        raise ConfigurationError(_how_to_get_a_broker())
-    if not url.startswith(("amqp://", "amqps://")):
-        raise ConfigurationError("the RabbitMQ URL must begin with amqp:// or amqps://")
-    return url
