@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Coroutine, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -27,7 +28,7 @@ from schemas.topology import (
     heartbeats_queue,
 )
 from schemas.wire import unpack
-from storage import upkeep
+from storage import gauges, upkeep
 from storage.accepted import AcceptedWork
 from storage.answers import Answers
 from storage.apply import Applied, Rules, apply_batch, set_aside
@@ -37,9 +38,11 @@ from storage.fold_events import FoldRules
 from storage.incoming import Incoming, read
 from storage.labels import LabelsCache
 from storage.liveness import show_life
+from storage.malformed import readable_run_id
 from storage.preparation import Preparation
 from storage.publisher import OutboxPublisher
 from storage.replies import Replies
+from storage.telling import tell
 from storage.workers import WRITE_SECONDS, Workers, write_heartbeats
 
 logger = logging.getLogger(__name__)
@@ -115,6 +118,7 @@ class Collector:
                 ("sweep", self._sweep()),
                 ("daily", self._daily()),
                 ("pulse", show_life(self._link, self._database, self._settings)),
+                *self._measuring(),
             )
         ]
         try:
@@ -155,6 +159,7 @@ class Collector:
 
     async def _store(self, deliveries: Sequence[Delivery]) -> None:
         """Commit, then acknowledge, then say so."""
+        since = time.monotonic()
         batch = await self._database.call(
             lambda: [read(delivery.envelope) for delivery in deliveries]
         )
@@ -165,6 +170,7 @@ class Collector:
         )
         applied = await self._apply(batch, rules)
         await ack_all(deliveries)
+        tell(batch, applied, time.monotonic() - since)
         # Also when this batch wrote nothing: being given deliveries is being at work.
         self._publisher.wake(filled=applied.outbox)
         if applied.swept:
@@ -192,7 +198,12 @@ class Collector:
         reason = f"it cannot be stored: {error}"
         logger.error(
             "message set aside",
-            extra={"action": "message_refused", "reason": reason},
+            extra={
+                "action": "message_refused",
+                "reason": reason,
+                "run_id": readable_run_id(item.envelope),
+                "type": item.envelope.type,
+            },
             exc_info=error,
         )
         await self._database.insist(set_aside, self._database.engine, item.envelope, reason)
@@ -272,6 +283,12 @@ class Collector:
             await self._database.insist(self._in_transaction, upkeep.repeat_state, now)
             await self._database.insist(self._in_transaction, upkeep.prune, now)
             await self._database.pause(DAY_SECONDS)
+
+    def _measuring(self) -> list[tuple[str, Coroutine[Any, Any, None]]]:
+        """Only where somebody reads it."""
+        if self._settings.metrics_port is None:
+            return []
+        return [("measuring", gauges.measure(self._database, self._workers))]
 
     async def _drain_at_the_end(self) -> None:
         try:
