@@ -13,6 +13,7 @@ DatarunError
  |    +-- PublishError         no confirm within the deadline, or the message was returned
  |    +-- TopologyError        a queue or an exchange is missing, or of another shape
  |    +-- BlobError            a data-set part is missing, incomplete or altered
+ |         +-- StoreUnreachable  the object store does not answer, or not as it should
  +-- RequestError              the collector refused a request
  |    +-- CollectorUnreachable the collector could not answer within the deadline
  +-- DataError                 a data set could not be prepared; carries the verdict
@@ -81,6 +82,10 @@ class TopologyError(BrokerError):
 
 class BlobError(BrokerError):
     """A part of a data set is missing, incomplete or altered."""
+
+
+class StoreUnreachable(BlobError):
+    """The object store of data-set parts does not answer: trying again later may help."""
 
 
 class RequestError(DatarunError):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -21,6 +21,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from schemas.blobs import checked_store_url
 from schemas.errors import ConfigurationError
 from schemas.messages import PoolName
 from schemas.permissions import BrokerUser
@@ -73,6 +74,11 @@ class Settings(BaseSettings):
 
     database: SecretStr | None = None
     """SQLAlchemy URL; None: SQLite in `home`."""
+
+    blobs: Annotated[str, AfterValidator(checked_store_url)] | None = None
+    """Object store of the parts of data sets: `file:///srv/datarun/blobs`, `s3://bucket/prefix`.
+    None: they are streams of RabbitMQ. The same for the collector and every worker; an own endpoint
+    and credentials as AWS_ENDPOINT_URL_S3, AWS_ACCESS_KEY_ID and so on."""
 
     queue_type: QueueType = QueueType.CLASSIC
     role: Role = Role.FOLDS
