@@ -10,16 +10,19 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import logging
 import os
 import re
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, BinaryIO, ParamSpec, TypeVar
 
 from schemas.errors import BlobError, ConfigurationError, StoreUnreachable
 from schemas.states import Visibility
+
+logger = logging.getLogger(__name__)
 
 CHUNK_BYTES = 1 << 20
 RANGE_BYTES = 8 << 20
@@ -40,7 +43,11 @@ _LOOK_SECONDS = 0.5
 
 _S3: dict[str, Any] = {
     # Its own repetitions would make ours wait for minutes.
-    "config_kwargs": {"connect_timeout": 5, "read_timeout": 20, "retries": {"total_max_attempts": 1}},
+    "config_kwargs": {
+        "connect_timeout": 5,
+        "read_timeout": 20,
+        "retries": {"total_max_attempts": 1},
+    },
     "default_block_size": PUT_BYTES,
 }
 _S3_CHECKSUMS = {
@@ -123,29 +130,29 @@ class ObjectStore:
             there = self._ask(path, self._files.info, path)["size"]
             if there != size:
                 raise fault(f"it has {there} bytes")
-            for wanted, piece in self._pieces(path, got, size):
-                if len(piece) != wanted:
-                    raise fault(f"the store gave {len(piece)} bytes where {wanted} were asked for")
-                target.write(piece)
-                digest.update(piece)
-                got += len(piece)
-                _tell(on_progress, got)
+            with contextlib.closing(self._pieces(path, got, size)) as pieces:
+                for wanted, piece in pieces:
+                    if len(piece) != wanted:
+                        raise fault(f"{len(piece)} bytes came where {wanted} were asked for")
+                    target.write(piece)
+                    digest.update(piece)
+                    got += len(piece)
+                    _tell(on_progress, got)
 
         self._persist(attempt, lambda: got, on_progress)
         if digest.hexdigest() != sha256:
             raise fault("it is altered: its SHA-256 is not the announced one")
 
     def delete(self, visibility: Visibility, blob: str) -> None:
-        """Delete a blob, and what a writer that died left of it; nothing happens without one."""
+        """Delete a blob, and what a writer that died left of it; nothing happens without one.
+
+        Tries once. Raises BlobError.
+        """
         path = self._path(visibility, blob)
         leftovers = [_partial(path)] if self._is_folder else []
-
-        def attempt() -> None:
-            for name in (path, *leftovers):
-                with contextlib.suppress(_Missing):
-                    self._ask(path, self._files.rm_file, name)
-
-        self._persist(attempt, lambda: 0, None)
+        for name in (path, *leftovers):
+            with contextlib.suppress(_Missing):
+                self._ask(path, self._files.rm_file, name)
 
     def _path(self, visibility: Visibility, blob: str) -> str:
         return f"{self._place}/{visibility}/{blob}"
@@ -184,10 +191,11 @@ class ObjectStore:
                 self._files.rm_file(draft)
             else:
                 file.discard()
-        # Else its finalizer would complete the upload.
-        file.closed = True
+        if not self._is_folder:
+            # Else its finalizer would complete the upload.
+            file.closed = True
 
-    def _pieces(self, path: str, start: int, end: int) -> Iterator[tuple[int, bytes]]:
+    def _pieces(self, path: str, start: int, end: int) -> Generator[tuple[int, bytes], None, None]:
         """How many bytes were asked for, and what came, in order."""
         starts = iter(range(start, end, RANGE_BYTES))
         under_way: deque[tuple[int, Future[bytes]]] = deque()
@@ -212,7 +220,7 @@ class ObjectStore:
         """Call something of the store; its failures become ours."""
         try:
             return ask(*args, **kwargs)
-        except Exception as error:  # noqa: BLE001 - each kind of store has errors of its own
+        except Exception as error:
             raise self._judged(path, error) from error
 
     def _judged(self, path: str, error: Exception) -> BlobError:
@@ -242,13 +250,19 @@ class ObjectStore:
         deadline, reached, pause = None, progress(), FIRST_PAUSE
         while True:
             try:
-                return attempt()
-            except StoreUnreachable:
+                result = attempt()
+            except StoreUnreachable as error:
                 now = time.monotonic()
+                if deadline is None:
+                    logger.warning(str(error), extra={"action": "store_away"})
                 if deadline is None or progress() > reached:
                     deadline, reached, pause = now + self._patience, progress(), FIRST_PAUSE
                 if now >= deadline:
                     raise
+            else:
+                if deadline is not None:
+                    logger.info("the object store is back", extra={"action": "store_back"})
+                return result
             _pause(min(pause, max(deadline - now, 0.0)), reached, told)
             pause = min(pause * 2, LONGEST_PAUSE)
 

@@ -23,7 +23,7 @@ from typing import BinaryIO
 from consumer.folder_lock import FolderLock
 from consumer.jobs import part_filename
 from schemas.datasets import Manifest, Part
-from schemas.errors import BrokerError
+from schemas.errors import BrokerError, StoreUnreachable
 from schemas.states import Visibility
 
 logger = logging.getLogger(__name__)
@@ -45,6 +45,10 @@ class PartsUnavailable(Exception):
     """The parts cannot be had here and now; the sentence says why."""
 
 
+class PartsAway(PartsUnavailable):
+    """The object store that holds the parts does not answer: they can be had once it does."""
+
+
 class DatasetCache:
     """The data sets that this worker has fetched; `using` fetches what is missing."""
 
@@ -61,7 +65,7 @@ class DatasetCache:
         self._verified: set[str] = set()
         self._locks: dict[str, FolderLock] = {}
         self._users: dict[str, int] = {}
-        self._failed: dict[str, tuple[float, str]] = {}
+        self._failed: dict[str, tuple[float, PartsUnavailable]] = {}
         self._failed_pause = failed_pause_seconds
         self._making: dict[str, asyncio.Task[FolderLock]] = {}
         self._closing = threading.Event()
@@ -75,7 +79,8 @@ class DatasetCache:
         """The folder with the public parts of `manifest`, which stays while the block runs.
 
         Several folds that want the same version share one download.
-        Raises PartsUnavailable when the parts cannot be fetched or do not fit.
+        Raises PartsUnavailable when the parts cannot be fetched or do not fit, PartsAway when
+        whoever holds them is away.
         """
         name = manifest.reference
         self._users[name] = self._users.get(name, 0) + 1
@@ -110,9 +115,9 @@ class DatasetCache:
 
     async def _make_once(self, manifest: Manifest) -> None:
         name = manifest.reference
-        until, reason = self._failed.get(name, (0.0, ""))
-        if time.monotonic() < until:
-            raise PartsUnavailable(reason)
+        until, failed = self._failed.get(name, (0.0, None))
+        if failed is not None and time.monotonic() < until:
+            raise type(failed)(str(failed))
         making = self._making.get(name)
         if making is None:
             making = asyncio.create_task(asyncio.to_thread(self._make, manifest))
@@ -126,7 +131,8 @@ class DatasetCache:
         if task.cancelled():
             return
         if (fault := task.exception()) is not None:
-            self._failed[name] = (time.monotonic() + self._failed_pause, str(fault))
+            kind = PartsAway if isinstance(fault, PartsAway) else PartsUnavailable
+            self._failed[name] = (time.monotonic() + self._failed_pause, kind(str(fault)))
             return
         self._failed.pop(name, None)
         self._verified.add(name)
@@ -225,6 +231,8 @@ class DatasetCache:
             partial.chmod(0o755)
             shutil.rmtree(target, ignore_errors=True)
             partial.rename(target)
+        except StoreUnreachable as error:
+            raise PartsAway(f"{name} cannot be fetched: {error}") from error
         except BrokerError as error:
             raise PartsUnavailable(f"{name} cannot be fetched: {error}") from error
         finally:

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
-from broker.blobs import read_blob
+from broker.blob_store import BlobStore
 from broker.control import ControlStream
 from broker.event_loop import run_service
 from broker.link import Link
@@ -26,6 +26,7 @@ from consumer.delivery.fold_worker import FoldWorker
 from consumer.delivery.heartbeats import Heartbeats
 from consumer.delivery.prepare_worker import PrepareWorker
 from consumer.delivery.slot_run import Workplace
+from consumer.delivery.transfers import Transfers
 from consumer.execution.executor import FoldExecutor
 from consumer.preparation.prepare import prepare_dataset
 from consumer.scratch import scratch_folder
@@ -39,6 +40,10 @@ from schemas.states import Isolation, Role
 from schemas.topology import DATA_QUEUE, folds_queue
 
 logger = logging.getLogger(__name__)
+
+STORE_PATIENCE = 5.0
+"""How long a slot waits for an object store that is away; then its fold goes round by the waiting
+queue, and the slot is free for those whose data sets are here."""
 
 RETURN_SECONDS = 10.0
 """How long a worker that shuts down waits until the broker has back what it gives back."""
@@ -195,9 +200,10 @@ async def _folds_worker(
     )
     stack.push_async_callback(executor.close)
 
+    blobs = BlobStore.of(settings, url, patience=STORE_PATIENCE)
+
     def fetch(part: Part, target: BinaryIO, go_on: Callable[[int], None]) -> None:
-        read_blob(
-            url,
+        blobs.read(
             part.visibility,
             part.blob,
             target,
@@ -238,4 +244,5 @@ def _prepare_worker(settings: Settings, link: Link, url: str, scratch: Path) -> 
         wall_seconds=wall,
         memory_bytes=settings.memory_bytes or host_memory(),
     )
-    return PrepareWorker(link, url, prepare, scratch, settings.max_attempts)
+    transfers = Transfers(link, BlobStore.of(settings, url))
+    return PrepareWorker(link, transfers, prepare, scratch, settings.max_attempts, longest)

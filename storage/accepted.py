@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
+from broker.blob_store import BlobStore
 from schemas.errors import BlobError, BrokerUnreachable, DatabaseAway
 from storage.database import Database
 from storage.publisher import OutboxPublisher
@@ -22,9 +23,9 @@ UPLOAD_AGAIN_SECONDS = 2.0
 class AcceptedWork:
     """Loops of a collector; each runs until cancelled, or raises Stopping."""
 
-    def __init__(self, database: Database, url: str, publisher: OutboxPublisher) -> None:
+    def __init__(self, database: Database, blobs: BlobStore, publisher: OutboxPublisher) -> None:
         self._database = database
-        self._url = url
+        self._blobs = blobs
         self._publisher = publisher
 
     async def upload(self) -> None:
@@ -38,7 +39,7 @@ class AcceptedWork:
                 continue
             try:
                 # In a thread of its own: it takes as long as the files are large.
-                await asyncio.to_thread(upload_files, engine, self._url, upload)
+                await asyncio.to_thread(upload_files, engine, self._blobs, upload)
             except (BlobError, BrokerUnreachable, DatabaseAway) as error:
                 logger.warning(str(error), extra={"action": "raw_data_not_uploaded"})
                 await self._database.pause(UPLOAD_AGAIN_SECONDS)

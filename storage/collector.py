@@ -10,14 +10,13 @@ from typing import Any
 
 from sqlalchemy import Engine
 
-from broker.blobs import delete_blob
+from broker.blob_store import BlobStore
 from broker.feed import Delivery, ack_all
 from broker.link import Link
-from schemas.errors import BlobError, DatabaseAway, MessageError
+from schemas.errors import DatabaseAway, MessageError
 from schemas.events import FoldPart, FoldStarted, FoldTrained, FoldValidated, WorkerHeartbeat
 from schemas.requests import ErrorReply
 from schemas.settings import Settings
-from schemas.states import Visibility
 from schemas.topology import (
     COLLECTOR_QUEUE,
     EVENTS,
@@ -32,14 +31,16 @@ from storage.accepted import AcceptedWork
 from storage.answers import Answers
 from storage.apply import Applied, Rules, apply_batch, set_aside
 from storage.database import Database, Stopping
-from storage.engine import snapshot, transaction
+from storage.engine import transaction
 from storage.fold_events import FoldRules
+from storage.held_datasets import Batch, HeldDatasets
 from storage.incoming import Incoming, read
 from storage.labels import LabelsCache
 from storage.liveness import show_life
 from storage.preparation import Preparation
 from storage.publisher import OutboxPublisher
 from storage.replies import Replies
+from storage.sweep import Sweep
 from storage.workers import WRITE_SECONDS, Workers, write_heartbeats
 
 logger = logging.getLogger(__name__)
@@ -60,9 +61,6 @@ _PROGRESS = frozenset({FoldStarted.TYPE, FoldTrained.TYPE, FoldValidated.TYPE, F
 DRAIN_SECONDS = 5.0
 """How long a collector that stops goes on publishing its outbox."""
 
-SWEEP_SECONDS = 60.0
-"""How often blobs are looked for that nothing needs."""
-
 CONNECTION_LOOK_SECONDS = 1.0
 DAY_SECONDS = 24 * 3600.0
 
@@ -78,7 +76,6 @@ class Collector:
     ) -> None:
         """replies: for replies alone."""
         self._link = link
-        self._url = url
         self._settings = settings
         self._stopping = asyncio.Event()
         self._database = Database(engine, self._stopping)
@@ -90,10 +87,12 @@ class Collector:
         labels = LabelsCache()
         self._fold_rules = FoldRules(settings.max_attempts, self._workers.is_alive, labels)
         self._answers = Answers(engine, labels, self._workers)
-        self._preparation = Preparation(link, url, self._database)
-        self._accepted = AcceptedWork(self._database, url, self._publisher)
+        self._preparation = Preparation(link)
+        blobs = BlobStore.of(settings, url)
+        self._held = HeldDatasets(blobs, link, self._database, self._commit)
+        self._accepted = AcceptedWork(self._database, blobs, self._publisher)
+        self._sweep = Sweep(self._database, blobs)
         self._replies = Replies(replies)
-        self._sweep_now = asyncio.Event()
 
     def stop(self) -> None:
         """Finish what is being stored, publish it, and return from `run`."""
@@ -112,21 +111,26 @@ class Collector:
                 ("uploads", self._accepted.upload()),
                 ("waiting-folds", self._accepted.release_folds()),
                 ("heartbeats-writing", self._write_heartbeats()),
-                ("sweep", self._sweep()),
+                ("sweep", self._sweep.run()),
                 ("daily", self._daily()),
                 ("pulse", show_life(self._link, self._database, self._settings)),
             )
         ]
+        failing = asyncio.create_task(self._held.failed.wait(), name="held")
         try:
-            await asyncio.wait({stopping, collecting, *others}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(
+                {stopping, collecting, failing, *others}, return_when=asyncio.FIRST_COMPLETED
+            )
             self._stopping.set()
             await asyncio.wait({collecting})
             await self._drain_at_the_end()
         finally:
             await self._replies.close()
-            for task in (stopping, collecting, *others):
+            for task in (stopping, collecting, failing, *others):
                 task.cancel()
-            ended = await asyncio.gather(stopping, collecting, *others, return_exceptions=True)
+            ended = await asyncio.gather(
+                self._held.close(), stopping, collecting, failing, *others, return_exceptions=True
+            )
             self._database.close()
         for result in ended:
             if isinstance(result, Exception):
@@ -154,21 +158,23 @@ class Collector:
             await feed.close()
 
     async def _store(self, deliveries: Sequence[Delivery]) -> None:
-        """Commit, then acknowledge, then say so."""
-        batch = await self._database.call(
+        messages = await self._database.call(
             lambda: [read(delivery.envelope) for delivery in deliveries]
         )
-        rules = Rules(
-            self._fold_rules,
-            await self._preparation.labels(batch),
-            await self._preparation.unknown_pools(batch),
-        )
-        applied = await self._apply(batch, rules)
-        await ack_all(deliveries)
+        batch = await self._held.hold_back(deliveries, messages)
+        if batch.deliveries:
+            await self._commit(batch)
+
+    async def _commit(self, batch: Batch) -> None:
+        """Commit, then acknowledge, then say so."""
+        unknown_pools = await self._preparation.unknown_pools(batch.messages)
+        rules = Rules(self._fold_rules, batch.labels, unknown_pools)
+        applied = await self._apply(batch.messages, rules)
+        await ack_all(batch.deliveries)
         # Also when this batch wrote nothing: being given deliveries is being at work.
         self._publisher.wake(filled=applied.outbox)
         if applied.swept:
-            self._sweep_now.set()
+            self._sweep.look()
         for envelope, message in applied.replies:
             self._replies.send(envelope, message)
         for envelope, request in applied.requests:
@@ -242,26 +248,6 @@ class Collector:
             if rows := self._workers.take_unwritten():
                 await self._database.insist(self._in_transaction, write_heartbeats, rows)
 
-    async def _sweep(self) -> None:
-        """Delete the blobs that nothing needs, at once when there are new ones."""
-        while True:
-            self._sweep_now.clear()
-            for visibility, blob in await self._database.insist(self._doomed):
-                await self._delete_blob(visibility, blob)
-            try:
-                async with asyncio.timeout(SWEEP_SECONDS):
-                    await self._sweep_now.wait()
-            except TimeoutError:
-                continue
-
-    async def _delete_blob(self, visibility: Visibility, blob: str) -> None:
-        try:
-            await asyncio.to_thread(delete_blob, self._url, visibility, blob)
-        except BlobError as error:
-            logger.warning(str(error), extra={"action": "blob_not_deleted", "blob": blob})
-            return
-        await self._database.insist(self._in_transaction, upkeep.forget_blob, blob)
-
     async def _daily(self) -> None:
         retention = timedelta(seconds=self._settings.retain_superseded_seconds)
         while True:
@@ -285,10 +271,6 @@ class Collector:
     def _in_transaction(self, function: Any, *arguments: Any) -> None:
         with transaction(self._database.engine) as connection:
             function(connection, *arguments)
-
-    def _doomed(self) -> list[tuple[Visibility, str]]:
-        with snapshot(self._database.engine) as connection:
-            return upkeep.blobs_to_delete(connection, datetime.now(UTC))
 
 
 async def _until_stopping(loop: Coroutine[Any, Any, None]) -> None:

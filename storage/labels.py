@@ -5,13 +5,14 @@ from __future__ import annotations
 import io
 import zlib
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 from sqlalchemy import Connection, select
 
-from broker.blobs import read_blob
+from broker.blob_store import BlobStore
 from schemas.arrays import accepted_dtype
 from schemas.datasets import Manifest
 from schemas.errors import ArrayError, BlobError
@@ -32,15 +33,17 @@ class FetchedLabels:
     y_test: bytes
 
 
-def fetch_labels(url: str, manifest: Manifest) -> FetchedLabels:
-    """Read the labels of a version from their blobs. Blocking.
+def fetch_labels(
+    blobs: BlobStore, manifest: Manifest, go_on: Callable[[int], None] | None = None
+) -> FetchedLabels:
+    """Read the labels of a version from their blobs. Blocking; `go_on` may raise to break off.
 
     Raises BlobError when one is missing, altered, or no array of as many rows as the manifest
-    says; BrokerError when RabbitMQ is away.
+    says, or away (StoreUnreachable if the object store is).
     """
     return FetchedLabels(
-        y_train=_fetched(url, manifest, "y_train", manifest.n_train),
-        y_test=_fetched(url, manifest, "y_test", manifest.n_test),
+        y_train=_fetched(blobs, manifest, "y_train", manifest.n_train, go_on),
+        y_test=_fetched(blobs, manifest, "y_test", manifest.n_test, go_on),
     )
 
 
@@ -106,13 +109,26 @@ def _read(connection: Connection, name: str, version: str) -> Labels | None:
     )
 
 
-def _fetched(url: str, manifest: Manifest, name: str, rows: int) -> bytes:
+def _fetched(
+    blobs: BlobStore,
+    manifest: Manifest,
+    name: str,
+    rows: int,
+    go_on: Callable[[int], None] | None,
+) -> bytes:
     try:
         part = manifest.part(name)
     except KeyError:
         raise BlobError(f"the manifest of {manifest.reference} has no part {name}") from None
     target = io.BytesIO()
-    read_blob(url, part.visibility, part.blob, target, size=part.size, sha256=part.sha256)
+    blobs.read(
+        part.visibility,
+        part.blob,
+        target,
+        size=part.size,
+        sha256=part.sha256,
+        on_progress=go_on,
+    )
     data = target.getvalue()
     try:
         values = _array(data)

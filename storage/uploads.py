@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import logging
 import tempfile
-import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Engine, insert, select, update
 
-from broker.blobs import write_blob
+from broker.blob_store import BlobStore
 from schemas.messages import DataMessage, UploadedFile
 from schemas.states import Visibility
 from storage.engine import snapshot, transaction
@@ -47,7 +46,7 @@ def next_upload(engine: Engine, *, ours: bool) -> Upload | None:
     return Upload(row.id, row.message_id, row.raw_data_id, row.body) if row is not None else None
 
 
-def upload_files(engine: Engine, url: str, upload: Upload) -> None:
+def upload_files(engine: Engine, store: BlobStore, upload: Upload) -> None:
     """Write the large files as blobs, then let the message go, naming them.
 
     Every try writes blobs of its own, and only one try's are named: two collectors that upload at
@@ -57,10 +56,10 @@ def upload_files(engine: Engine, url: str, upload: Upload) -> None:
     with snapshot(engine) as connection:
         files = file_sizes(connection, upload.raw_data_id)
     large = large_files(files)
-    blobs = {file.name: uuid.uuid4().hex for file in large}
+    blobs = {file.name: store.new() for file in large}
     _own(engine, upload.message_id, list(blobs.values()))
     uploads = {
-        file.name: _upload(engine, url, upload.raw_data_id, file, blobs[file.name])
+        file.name: _upload(engine, store, upload.raw_data_id, file, blobs[file.name])
         for file in large
     }
     draft = DataMessage.model_validate_json(upload.body)
@@ -111,12 +110,12 @@ def _own(engine: Engine, message_id: str, blobs: Sequence[str]) -> None:
 
 
 def _upload(
-    engine: Engine, url: str, raw_data_id: int, file: RawFileSize, blob: str
+    engine: Engine, store: BlobStore, raw_data_id: int, file: RawFileSize, blob: str
 ) -> UploadedFile:
     with tempfile.TemporaryFile() as spool:
         with snapshot(engine) as connection:
             for piece in read_pieces(connection, raw_data_id, file):
                 spool.write(piece)
         spool.seek(0)
-        size, sha256 = write_blob(url, Visibility.RAW, blob, spool)
+        size, sha256 = store.write(Visibility.RAW, blob, spool)
     return UploadedFile(size=size, sha256=sha256, blob=blob)

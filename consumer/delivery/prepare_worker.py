@@ -6,33 +6,29 @@ import asyncio
 import contextlib
 import logging
 import tempfile
-import threading
-import uuid
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypeVar
 
-from broker.blobs import read_blob, write_blob
 from broker.feed import Delivery, Feed
 from broker.link import Link
 from consumer.delivery.heartbeats import Heartbeats
 from consumer.delivery.reading import Intake, RecentIds, publish_surely, republished
 from consumer.delivery.slots import Slots
-from consumer.jobs import PreparedData, PreparedPart, PrepareFailed
+from consumer.delivery.transfers import HeldTooLong, Transfers
+from consumer.jobs import PreparedData, PrepareFailed
 from consumer.scratch import remove_tree
 from schemas.arrays import Array
-from schemas.datasets import Manifest, Part, checked_workflow
-from schemas.errors import BlobError, BrokerError, MessageError
+from schemas.datasets import Manifest, checked_workflow
+from schemas.errors import BrokerError, MessageError
 from schemas.events import DataFailed, DataReady, RunningFold
-from schemas.messages import DataMessage, UploadedFile, UploadMessage
-from schemas.states import Culprit, FailureKind, Phase, Visibility
+from schemas.messages import DataMessage
+from schemas.states import Culprit, FailureKind, Phase
 from schemas.topology import (
     ATTEMPT_HEADER,
     DATA_QUEUE,
     EVENTS,
     KEY_DATA,
-    KEY_UPLOAD,
     WORK,
 )
 from schemas.verdicts import Output, Verdict
@@ -40,11 +36,7 @@ from schemas.wire import Envelope, pack
 
 logger = logging.getLogger(__name__)
 
-TRANSFER_TRIES = 3
-RETRY_SECONDS = 2.0
 NOTHING_PRINTED = Output()
-
-T = TypeVar("T")
 
 Prepare = Callable[[DataMessage, Path, Path], Awaitable[PreparedData]]
 """Splits a data set: the message, the folder of its files, an empty folder for the parts."""
@@ -54,19 +46,28 @@ class PrepareWorker:
     """Prepares data sets until the worker is stopped."""
 
     def __init__(
-        self, link: Link, url: str, prepare: Prepare, scratch: Path, max_attempts: int
+        self,
+        link: Link,
+        transfers: Transfers,
+        prepare: Prepare,
+        scratch: Path,
+        max_attempts: int,
+        longest_hold: float | None = None,
     ) -> None:
-        """scratch: a folder that this worker may fill; each data set leaves it as it was."""
+        """scratch: a folder that this worker may fill; each data set leaves it as it was.
+
+        longest_hold: seconds after which RabbitMQ would take a delivery away; None: never.
+        """
         self._link = link
-        self._url = url
+        self._transfers = transfers
         self._prepare = prepare
         self._scratch = scratch
         self._max_attempts = max_attempts
+        self._longest_hold = longest_hold
         self._intake = Intake(link, DataMessage, KEY_DATA)
         self._slots = Slots(link, DATA_QUEUE, 1, self._take)
         self._ended = RecentIds(1_000)
         self._working: asyncio.Task[Envelope] | None = None
-        self._breaking_off = threading.Event()
 
     def running(self) -> tuple[RunningFold, ...]:
         """None: data sets are no folds."""
@@ -85,7 +86,7 @@ class PrepareWorker:
 
     def give_back(self) -> None:
         """Break off, and give the data set back to the queue."""
-        self._breaking_off.set()
+        self._transfers.break_off()
         if self._working is not None:
             self._working.cancel()
 
@@ -98,12 +99,16 @@ class PrepareWorker:
             await self._begin_again(delivery, message)
             return feed
         if run_id not in self._ended:
+            self._transfers.hold(self._longest_hold)
             self._working = asyncio.create_task(self._work_on(run_id, message))
             try:
                 event = await self._working
+            except HeldTooLong:
+                await self._publish_again(delivery, _attempt(delivery))
+                return feed
             except asyncio.CancelledError:
                 slot = asyncio.current_task()
-                if not self._breaking_off.is_set() or (slot is not None and slot.cancelling()):
+                if not self._transfers.broken_off or (slot is not None and slot.cancelling()):
                     raise
                 # A new message, since a redelivered one would count as an attempt.
                 await self._publish_again(delivery, _attempt(delivery))
@@ -144,11 +149,13 @@ class PrepareWorker:
             raw, out = folder / "raw", folder / "out"
             raw.mkdir()
             out.mkdir()
-            await self._fetch_files(message, raw)
+            await self._transfers.fetch_files(message, raw)
             prepared = await self._prepare(message, raw, out)
             return await self._store(run_id, message, prepared)
         except PrepareFailed as failed:
             return self._failed(run_id, message, failed.verdict, failed.output)
+        except HeldTooLong:
+            raise
         except MessageError as error:
             verdict = _verdict(FailureKind.REJECTED, Culprit.PUBLISHER, str(error))
             return self._failed(run_id, message, verdict)
@@ -168,28 +175,8 @@ class PrepareWorker:
             with contextlib.suppress(OSError):
                 await asyncio.to_thread(remove_tree, folder)
 
-    async def _fetch_files(self, message: DataMessage, raw: Path) -> None:
-        for name, inline in message.files.items():
-            content = await asyncio.to_thread(inline.to_bytes)
-            await asyncio.to_thread((raw / name).write_bytes, content)
-        for name, upload in message.uploads.items():
-
-            def fetch(path: Path = raw / name, upload: UploadedFile = upload) -> None:
-                with path.open("wb") as target:
-                    read_blob(
-                        self._url,
-                        Visibility.RAW,
-                        upload.blob,
-                        target,
-                        size=upload.size,
-                        sha256=upload.sha256,
-                        on_progress=self._go_on,
-                    )
-
-            await self._persist(lambda: asyncio.to_thread(fetch))
-
     async def _store(self, run_id: str, message: DataMessage, prepared: PreparedData) -> Envelope:
-        parts = [await self._store_part(run_id, part) for part in prepared.parts]
+        parts = [await self._transfers.store(run_id, part) for part in prepared.parts]
         manifest = Manifest(
             name=message.name,
             target_column=message.target_column,
@@ -214,47 +201,6 @@ class PrepareWorker:
             extra={"action": "data_ready", "run_id": run_id, "dataset": manifest.reference},
         )
         return pack(ready, f"data.{message.name}", app_id=self._link.name)
-
-    async def _store_part(self, run_id: str, part: PreparedPart) -> Part:
-        async def store() -> Part:
-            blob = uuid.uuid4().hex
-            # Said before it is written, so that it is deleted should this worker die meanwhile.
-            upload = UploadMessage(owner=run_id, blobs=((part.visibility, blob),))
-            announcement = pack(upload, KEY_UPLOAD, app_id=self._link.name)
-            await publish_surely(self._link, EVENTS, announcement)
-            size, sha256 = await asyncio.to_thread(self._write, part, blob)
-            return Part(
-                name=part.name,
-                format=part.format,
-                visibility=part.visibility,
-                size=size,
-                sha256=sha256,
-                blob=blob,
-            )
-
-        return await self._persist(store)
-
-    def _write(self, part: PreparedPart, blob: str) -> tuple[int, str]:
-        with part.path.open("rb") as source:
-            return write_blob(self._url, part.visibility, blob, source, on_progress=self._go_on)
-
-    async def _persist(self, transfer: Callable[[], Awaitable[T]]) -> T:
-        """Try a transfer a few times: what failed may be a broker that is being restarted."""
-        for attempt in range(1, TRANSFER_TRIES):
-            try:
-                return await transfer()
-            except BrokerError as error:
-                logger.warning(
-                    "a transfer failed: %s",
-                    error,
-                    extra={"action": "transfer_failed", "attempt": attempt},
-                )
-            await asyncio.sleep(RETRY_SECONDS * attempt)
-        return await transfer()
-
-    def _go_on(self, _bytes: int) -> None:
-        if self._breaking_off.is_set():
-            raise BlobError("the worker is stopping")
 
     def _failed(
         self, run_id: str, message: DataMessage, verdict: Verdict, output: Output = NOTHING_PRINTED

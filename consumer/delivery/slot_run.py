@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from broker.feed import Delivery, Feed
 from broker.link import Link
-from consumer.cache import DatasetCache, PartsUnavailable
+from consumer.cache import DatasetCache, PartsAway, PartsUnavailable
 from consumer.delivery.catalogue import Catalogue, Unusable
 from consumer.delivery.fold_events import FoldEvents, broken, no_data, rejected
 from consumer.delivery.fold_limits import FoldLimits
@@ -190,6 +190,9 @@ class SlotRun:
                 self._events.started(manifest.reference)
                 self._log(logging.DEBUG, "fold_started", "")
                 return await place.executor.run(self._slot, job, self._on_phase)
+        except PartsAway as error:
+            # As with RabbitMQ away: no deadline ends that, the store's operator does.
+            raise _Waits(str(error)) from error
         except PartsUnavailable as error:
             # Here and now; on another worker, or later, it may be different.
             raise self._wait_or_fail(str(error), Culprit.INFRASTRUCTURE) from error

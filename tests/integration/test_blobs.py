@@ -1,17 +1,15 @@
-"""Data-set parts on streams: written once, read whole or not at all."""
+"""Data-set parts on streams: what only streams can do wrong. The rest is in test_blob_store."""
 
 from __future__ import annotations
 
 import hashlib
 import io
-import os
 import uuid
-from pathlib import Path
 
 import pika
 import pytest
 
-from broker.blobs import CHUNK_BYTES, delete_blob, read_blob, write_blob
+from broker.blobs import read_blob, write_blob
 from schemas.datasets import BlobTrailer
 from schemas.errors import AccessRefused, BlobError
 from schemas.states import Visibility
@@ -22,95 +20,6 @@ PUBLIC = Visibility.PUBLIC
 
 def _new() -> str:
     return uuid.uuid4().hex
-
-
-@pytest.mark.parametrize("size", [0, 1, CHUNK_BYTES, CHUNK_BYTES + 1, 3 * CHUNK_BYTES])
-def test_what_was_written_is_read_by_any_number_of_readers(admin_url: str, size: int) -> None:
-    content, blob = os.urandom(size), _new()
-
-    written = write_blob(admin_url, PUBLIC, blob, content)
-
-    assert written == (size, hashlib.sha256(content).hexdigest())
-    for _ in range(2):
-        target = io.BytesIO()
-        read_blob(admin_url, PUBLIC, blob, target, size=size, sha256=written[1])
-        assert target.getvalue() == content
-
-
-def test_a_hundred_megabytes_go_through_and_progress_is_told(
-    admin_url: str, tmp_path: Path
-) -> None:
-    # Given a file of 100 MB
-    source, target, blob = tmp_path / "source", tmp_path / "target", _new()
-    source.write_bytes(os.urandom(1 << 20) * 100)
-    size = source.stat().st_size
-
-    # When it is written and read
-    up: list[int] = []
-    down: list[int] = []
-    with source.open("rb") as stream:
-        _, sha256 = write_blob(admin_url, PUBLIC, blob, stream, on_progress=up.append)
-    with target.open("wb") as stream:
-        read_blob(
-            admin_url,
-            PUBLIC,
-            blob,
-            stream,
-            size=size,
-            sha256=sha256,
-            on_progress=down.append,
-        )
-
-    # Then it is the same, and both sides said how far they were, up to the end
-    assert hashlib.sha256(target.read_bytes()).hexdigest() == sha256
-    for told in (up, down):
-        assert told == sorted(told)
-        assert told[-1] == size
-    delete_blob(admin_url, PUBLIC, blob)
-
-
-def test_a_blob_that_was_never_written_is_missing(admin_url: str) -> None:
-    with pytest.raises(BlobError, match="does not exist"):
-        read_blob(admin_url, PUBLIC, _new(), io.BytesIO(), size=1, sha256="0" * 64)
-
-
-def test_deleting_twice_is_deleting_once(admin_url: str) -> None:
-    blob = _new()
-    _, sha256 = write_blob(admin_url, PUBLIC, blob, b"x")
-
-    delete_blob(admin_url, PUBLIC, blob)
-    delete_blob(admin_url, PUBLIC, blob)
-
-    with pytest.raises(BlobError, match="does not exist"):
-        read_blob(admin_url, PUBLIC, blob, io.BytesIO(), size=1, sha256=sha256)
-
-
-def test_a_blob_of_other_content_than_announced_is_altered(admin_url: str) -> None:
-    blob = _new()
-    write_blob(admin_url, PUBLIC, blob, b"abc")
-
-    with pytest.raises(BlobError, match=r"altered: its SHA-256"):
-        read_blob(
-            admin_url,
-            PUBLIC,
-            blob,
-            io.BytesIO(),
-            size=3,
-            sha256=hashlib.sha256(b"abd").hexdigest(),
-        )
-
-
-@pytest.mark.parametrize(("announced", "says"), [(2, "longer than that"), (4, "ends there")])
-def test_a_blob_of_another_size_than_announced_is_refused(
-    admin_url: str, announced: int, says: str
-) -> None:
-    blob, target = _new(), io.BytesIO()
-    _, sha256 = write_blob(admin_url, PUBLIC, blob, b"abc")
-
-    with pytest.raises(BlobError, match=says):
-        read_blob(admin_url, PUBLIC, blob, target, size=announced, sha256=sha256)
-
-    assert len(target.getvalue()) <= announced
 
 
 def _raw_stream(url: str, blob: str, messages: list[tuple[int | None, bytes]]) -> None:
