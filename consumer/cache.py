@@ -38,6 +38,9 @@ LOCKED_PAUSE_SECONDS = 0.1
 FAILED_PAUSE_SECONDS = 10.0
 """A version that could not be had is not asked for again so soon, whatever folds want it."""
 
+AWAY_PAUSE_SECONDS = 5.0
+"""The same, when the object store did not answer: then a download that asks for it holds its slot."""
+
 _PARTIAL = ".partial"
 
 
@@ -131,8 +134,10 @@ class DatasetCache:
         if task.cancelled():
             return
         if (fault := task.exception()) is not None:
-            kind = PartsAway if isinstance(fault, PartsAway) else PartsUnavailable
-            self._failed[name] = (time.monotonic() + self._failed_pause, kind(str(fault)))
+            away = isinstance(fault, PartsAway)
+            pause = AWAY_PAUSE_SECONDS if away else self._failed_pause
+            reason = (PartsAway if away else PartsUnavailable)(str(fault))
+            self._failed[name] = (time.monotonic() + pause, reason)
             return
         self._failed.pop(name, None)
         self._verified.add(name)

@@ -41,7 +41,7 @@ from schemas.topology import DATA_QUEUE, folds_queue
 
 logger = logging.getLogger(__name__)
 
-STORE_PATIENCE = 5.0
+STORE_PATIENCE = 3.0
 """How long a slot waits for an object store that is away; then its fold goes round by the waiting
 queue, and the slot is free for those whose data sets are here."""
 
