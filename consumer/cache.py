@@ -39,7 +39,7 @@ FAILED_PAUSE_SECONDS = 10.0
 """A version that could not be had is not asked for again so soon, whatever folds want it."""
 
 AWAY_PAUSE_SECONDS = 5.0
-"""The same, when the object store did not answer: then a download that asks for it holds its slot."""
+"""The same, when the object store did not answer: whoever asks it again holds a slot meanwhile."""
 
 _PARTIAL = ".partial"
 

@@ -13,9 +13,9 @@ from typing import BinaryIO
 
 import pytest
 
-from consumer.cache import DatasetCache, PartsUnavailable
+from consumer.cache import DatasetCache, PartsAway, PartsUnavailable
 from schemas.datasets import HoldOut, Manifest, Part
-from schemas.errors import BlobError
+from schemas.errors import BlobError, StoreUnreachable
 from schemas.states import Visibility
 
 SIZE = 1000
@@ -226,5 +226,27 @@ def test_a_part_that_cannot_be_had_is_asked_for_again_but_not_at_once(tmp_path, 
         later = time.monotonic() + 600
         monkeypatch.setattr("consumer.cache.time", SimpleNamespace(monotonic=lambda: later))
         assert await use() == content("iris")
+
+    run(test())
+
+
+def test_a_store_that_is_away_is_told_from_a_part_that_is_harmed(tmp_path, blobs):
+    async def test() -> None:
+        cache = DatasetCache(tmp_path, 10 * SIZE, blobs.fetch)
+
+        # When the store does not answer, nor the folds that come soon afterwards ask it again
+        blobs.fault = StoreUnreachable("it does not answer")
+        for _ in range(2):
+            with pytest.raises(PartsAway, match="it does not answer"):
+                async with cache.using(dataset("iris")):
+                    pass
+        assert blobs.fetched == ["iris"]
+
+        # Then another data set's parts that are harmed are no reason to wait for ever
+        blobs.fault = BlobError("it is altered")
+        with pytest.raises(PartsUnavailable) as caught:
+            async with cache.using(dataset("other")):
+                pass
+        assert not isinstance(caught.value, PartsAway)
 
     run(test())

@@ -306,3 +306,41 @@ def test_a_folder_of_secrets_that_is_named_and_missing_is_said(
     monkeypatch.setenv("DATARUN_SECRETS", str(folder / "missing"))
     with pytest.raises(ConfigurationError, match=r"DATARUN_SECRETS names .*missing"):
         load_settings()
+
+
+@pytest.mark.parametrize(
+    ("given", "is_read_as"),
+    [
+        ("file:///srv/datarun/blobs/", "file:///srv/datarun/blobs"),
+        ("s3://bucket", "s3://bucket"),
+        ("s3://bucket/some/prefix/", "s3://bucket/some/prefix"),
+        ("gs://bucket/p", "gs://bucket/p"),
+    ],
+)
+def test_an_object_store_is_a_url(given: str, is_read_as: str):
+    assert load_settings(blobs=given).blobs == is_read_as
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "/srv/blobs",
+        "file://relative/blobs",
+        "file:///",
+        "file:///srv/../etc",
+        "s3://",
+        "s3:///bucket",
+        "https://host/bucket",
+        "simplecache::s3://bucket",
+        "s3://bucket/a?versionId=1",
+        "s3://olga:sesame@bucket/prefix",
+    ],
+)
+def test_a_url_of_no_object_store_is_refused_by_name_and_not_repeated(
+    monkeypatch: pytest.MonkeyPatch, given: str
+):
+    monkeypatch.setenv("DATARUN_BLOBS", given)
+    with pytest.raises(ConfigurationError, match=r"setting blobs \(DATARUN_BLOBS\)") as caught:
+        load_settings()
+    assert given not in str(caught.value)
+    assert "sesame" not in str(caught.value)
