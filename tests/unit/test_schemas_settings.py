@@ -336,11 +336,10 @@ def test_an_object_store_is_a_url(given: str, is_read_as: str):
         "s3://olga:sesame@bucket/prefix",
     ],
 )
-def test_a_url_of_no_object_store_is_refused_by_name_and_not_repeated(
+def test_a_url_of_no_object_store_is_refused_by_name_without_its_password(
     monkeypatch: pytest.MonkeyPatch, given: str
 ):
     monkeypatch.setenv("DATARUN_BLOBS", given)
     with pytest.raises(ConfigurationError, match=r"setting blobs \(DATARUN_BLOBS\)") as caught:
         load_settings()
-    assert given not in str(caught.value)
     assert "sesame" not in str(caught.value)
