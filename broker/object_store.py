@@ -12,14 +12,14 @@ import contextlib
 import hashlib
 import logging
 import os
-import re
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, BinaryIO, ParamSpec, TypeVar
 
-from schemas.errors import BlobError, ConfigurationError, StoreUnreachable
+from broker.file_systems import PUT_BYTES, file_system, is_refusal, without_secrets
+from schemas.errors import BlobError, StoreUnreachable
 from schemas.states import Visibility
 
 logger = logging.getLogger(__name__)
@@ -31,32 +31,12 @@ RANGE_BYTES = 8 << 20
 READ_AHEAD = 4
 """Requests of one reader under way at a time: each alone waits for the line more than it moves."""
 
-PUT_BYTES = 16 << 20
-"""A part of a multipart upload: S3 takes 10,000 of them, which makes 160 GiB."""
-
 PATIENCE = 60.0
 FIRST_PAUSE = 0.2
 LONGEST_PAUSE = 5.0
 
 _LOOK_SECONDS = 0.5
 """How often whoever waits is asked whether he still wants to."""
-
-_S3: dict[str, Any] = {
-    # Its own repetitions would make ours wait for minutes.
-    "config_kwargs": {
-        "connect_timeout": 5,
-        "read_timeout": 20,
-        "retries": {"total_max_attempts": 1},
-    },
-    "default_block_size": PUT_BYTES,
-}
-_S3_CHECKSUMS = {
-    "AWS_REQUEST_CHECKSUM_CALCULATION": "request_checksum_calculation",
-    "AWS_RESPONSE_CHECKSUM_VALIDATION": "response_checksum_validation",
-}
-"""Many servers do not know S3's newer checksums; a reader compares the SHA-256 in any case."""
-
-_MISCONFIGURED = ("NoCredentialsError", "PartialCredentialsError", "ParamValidationError")
 
 P = ParamSpec("P")
 Result = TypeVar("Result")
@@ -71,7 +51,7 @@ class ObjectStore:
         self._root = root
         self._patience = patience
         self._is_folder = root.startswith("file://")
-        self._files = _file_system(root)
+        self._files = file_system(root)
         self._place = root.removeprefix("file://") if self._is_folder else root.partition("://")[2]
 
     def write(
@@ -225,7 +205,7 @@ class ObjectStore:
 
     def _judged(self, path: str, error: Exception) -> BlobError:
         where = f"data-set part {self._url(path)}"
-        text = _without_secrets(f"{type(error).__name__}: {error}")
+        text = without_secrets(f"{type(error).__name__}: {error}")
         if isinstance(error, FileNotFoundError):
             if self._is_folder and not os.path.isdir(self._place):
                 return StoreUnreachable(
@@ -233,7 +213,7 @@ class ObjectStore:
                     "create or mount it"
                 )
             return _Missing(f"{where}: it does not exist ({text})")
-        if isinstance(error, PermissionError) or type(error).__name__ in _MISCONFIGURED:
+        if is_refusal(error):
             return BlobError(
                 f"{where}: the store of DATARUN_BLOBS refuses this user ({text}); check his "
                 "credentials (for s3:// AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY) and rights"
@@ -271,32 +251,6 @@ class _Missing(BlobError):
     """There is no such object."""
 
 
-def _file_system(root: str) -> Any:
-    """fsspec's, of that scheme. Raises ConfigurationError."""
-    scheme = root.partition("://")[0]
-    try:
-        import fsspec
-
-        options: dict[str, Any] = {"use_listings_cache": False, "skip_instance_cache": True}
-        if scheme == "s3":
-            checksums = {
-                option: "when_required"
-                for variable, option in _S3_CHECKSUMS.items()
-                if variable not in os.environ
-            }
-            options |= _S3 | {"config_kwargs": _S3["config_kwargs"] | checksums}
-        files = fsspec.filesystem(scheme, **options)
-    except ImportError as error:
-        package = {"s3": "datarun[s3]", "gs": "gcsfs"}.get(scheme, "fsspec")
-        raise ConfigurationError(
-            f"setting blobs (DATARUN_BLOBS): {scheme}:// needs a package that is not installed "
-            f"({error}): pip install '{package}'"
-        ) from error
-    if scheme == "s3":
-        files.retries = 1
-    return files
-
-
 def _partial(path: str) -> str:
     return f"{path}.partial"
 
@@ -317,8 +271,3 @@ def _pause(seconds: float, reached: int, told: Progress | None) -> None:
     while (left := end - time.monotonic()) > 0:
         _tell(told, reached)
         time.sleep(min(left, _LOOK_SECONDS))
-
-
-def _without_secrets(text: str) -> str:
-    """An endpoint may be written with a password."""
-    return re.sub(r"//[^/@\s]+@", "//", text)

@@ -83,7 +83,15 @@ def test_the_metadata_are_what_a_registry_takes(published: Published):
     assert metadata.summary
     assert metadata.author
     assert metadata.keywords
-    assert set(metadata.provides_extra) == {"worker", "server", "cli", "all", "bench", "dev"}
+    assert set(metadata.provides_extra) == {
+        "worker",
+        "server",
+        "s3",
+        "cli",
+        "all",
+        "bench",
+        "dev",
+    }
     assert "Typing :: Typed" in metadata.classifiers
     # A licence expression makes such classifiers wrong (PEP 639).
     assert not [line for line in metadata.classifiers if line.startswith("License")]

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from broker.blob_store import BlobStore
-from broker.object_store import PUT_BYTES, RANGE_BYTES, ObjectStore
+from broker.file_systems import PUT_BYTES
+from broker.object_store import RANGE_BYTES, ObjectStore
 from schemas.blobs import is_stored, new_stored_blob
 from schemas.errors import BlobError, ConfigurationError, StoreUnreachable
 from schemas.settings import load_settings

@@ -1,0 +1,65 @@
+"""fsspec's file systems as an object store needs them: fresh, and without patience of their own."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Any
+
+from schemas.errors import ConfigurationError
+
+PUT_BYTES = 16 << 20
+"""A part of a multipart upload: S3 takes 10,000 of them, which makes 160 GiB."""
+
+_S3: dict[str, Any] = {
+    # Its own repetitions would make ours wait for minutes.
+    "config_kwargs": {
+        "connect_timeout": 5,
+        "read_timeout": 20,
+        "retries": {"total_max_attempts": 1},
+    },
+    "default_block_size": PUT_BYTES,
+}
+_S3_CHECKSUMS = {
+    "AWS_REQUEST_CHECKSUM_CALCULATION": "request_checksum_calculation",
+    "AWS_RESPONSE_CHECKSUM_VALIDATION": "response_checksum_validation",
+}
+"""Many servers do not know S3's newer checksums; a reader compares the SHA-256 in any case."""
+
+_MISCONFIGURED = ("NoCredentialsError", "PartialCredentialsError", "ParamValidationError")
+
+
+def file_system(root: str) -> Any:
+    """That of the scheme of an object store's URL. Raises ConfigurationError."""
+    scheme = root.partition("://")[0]
+    try:
+        import fsspec
+
+        options: dict[str, Any] = {"use_listings_cache": False, "skip_instance_cache": True}
+        if scheme == "s3":
+            checksums = {
+                option: "when_required"
+                for variable, option in _S3_CHECKSUMS.items()
+                if variable not in os.environ
+            }
+            options |= _S3 | {"config_kwargs": _S3["config_kwargs"] | checksums}
+        files = fsspec.filesystem(scheme, **options)
+    except ImportError as error:
+        package = {"s3": "datarun[s3]", "gs": "gcsfs"}.get(scheme, "fsspec")
+        raise ConfigurationError(
+            f"setting blobs (DATARUN_BLOBS): {scheme}:// needs a package that is not installed "
+            f"({error}): pip install '{package}'"
+        ) from error
+    if scheme == "s3":
+        files.retries = 1
+    return files
+
+
+def is_refusal(error: Exception) -> bool:
+    """Whether the store refuses who asks, which waiting does not end."""
+    return isinstance(error, PermissionError) or type(error).__name__ in _MISCONFIGURED
+
+
+def without_secrets(text: str) -> str:
+    """The text of an error; an endpoint may be written with a password."""
+    return re.sub(r"//[^/@\s]+@", "//", text)
