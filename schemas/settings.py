@@ -196,7 +196,7 @@ def load_settings(**overrides: Any) -> Settings:
     except ValidationError as error:
         fault = error.errors(include_url=False, include_input=False)[0]
         name = str(fault["loc"][0])
-        what = fault["msg"].removeprefix("Value error, ")
+        what = fault["msg"]
         if fault["type"] == "extra_forbidden":
             what = "there is no such setting"
         raise ConfigurationError(f"setting {name} (DATARUN_{name.upper()}): {what}") from error
