@@ -97,7 +97,7 @@ def running(
     with new_vhost(rabbitmq) as vhost, pytest.MonkeyPatch.context() as environment:
         for name, value in s3_server.environment.items():
             environment.setenv(name, value)
-        stack = Stack(vhost.amqp_url, f"sqlite:///{folder / 'datarun.sqlite'}", folder)
+        stack = Stack(vhost.logins, f"sqlite:///{folder / 'datarun.sqlite'}", folder)
         made = None
         try:
             made = StoreStack(stack, vhost, s3_server)

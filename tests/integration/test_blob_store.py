@@ -44,7 +44,7 @@ def blobs(request: pytest.FixtureRequest, tmp_path: Path) -> BlobStore:
     """Each place in turn, as a service has it."""
     match request.param:
         case "streams":
-            return BlobStore(request.getfixturevalue("broker_url"))
+            return BlobStore(request.getfixturevalue("admin_url"))
         case "file":
             return BlobStore(NO_BROKER, ObjectStore(f"file://{tmp_path}"))
         case _:
@@ -332,10 +332,10 @@ def test_what_a_killed_writer_left_in_a_folder_is_deleted_with_its_part(tmp_path
     assert not list((tmp_path / "public").iterdir())
 
 
-def test_streams_of_before_the_setting_are_still_read(broker_url: str, s3: S3Server) -> None:
+def test_streams_of_before_the_setting_are_still_read(admin_url: str, s3: S3Server) -> None:
     # Given a part on a stream, and one in the store
-    old = written(BlobStore(broker_url), b"old")
-    both = BlobStore.of(load_settings(blobs=s3.url), broker_url)
+    old = written(BlobStore(admin_url), b"old")
+    both = BlobStore.of(load_settings(blobs=s3.url), admin_url)
     new = written(both, b"new")
 
     # Then a service with the setting reads and deletes both
@@ -347,7 +347,7 @@ def test_streams_of_before_the_setting_are_still_read(broker_url: str, s3: S3Ser
 
     # And one without it says what it lacks
     with pytest.raises(BlobError, match="give DATARUN_BLOBS"):
-        BlobStore(broker_url).read(PUBLIC, new[0], io.BytesIO(), size=new[1], sha256=new[2])
+        BlobStore(admin_url).read(PUBLIC, new[0], io.BytesIO(), size=new[1], sha256=new[2])
 
 
 def test_a_store_whose_package_is_not_installed_is_refused_by_name() -> None:
