@@ -219,7 +219,9 @@ def load_settings(**overrides: Any) -> Settings:
     except ValidationError as error:
         fault = error.errors(include_url=False, include_input=False)[0]
         name = str(fault["loc"][0])
-        what = "there is no such setting" if fault["type"] == "extra_forbidden" else fault["msg"]
+        what = fault["msg"]
+        if fault["type"] == "extra_forbidden":
+            what = "there is no such setting"
         raise ConfigurationError(f"setting {name} (DATARUN_{name.upper()}): {what}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError, SettingsError) as error:
         raise ConfigurationError(f"cannot read the settings file: {error}") from error
