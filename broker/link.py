@@ -17,6 +17,7 @@ from aiormq.exceptions import (
 from pamqp.commands import Basic
 from yarl import URL
 
+from broker import metrics
 from broker.addresses import shown, why_unreachable
 from broker.feed import LOST, AmqpChannel, Feed
 from broker.tls import secured, tls_trouble
@@ -202,6 +203,7 @@ class Link:
                 },
             )
             await self._connect_with_patience()
+            metrics.RECONNECTS.inc()
             logger.info("connected again", extra={"action": "reconnected", "connection": self.name})
 
     async def _connect_with_patience(self) -> None:
@@ -241,6 +243,7 @@ class Link:
         self._connection = connection
         self._lost.clear()
         self._connected.set()
+        metrics.CONNECTIONS.inc()
         connection.close_callbacks.add(self._on_close)
         if transport.connection.is_closed:
             self._on_close(connection)
@@ -250,6 +253,7 @@ class Link:
         if connection is self._connection:
             self._connected.clear()
             self._lost.set()
+            metrics.CONNECTIONS.dec()
 
 
 def _is_final(error: BaseException) -> bool:

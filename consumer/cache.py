@@ -20,6 +20,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from consumer import metrics
 from consumer.folder_lock import FolderLock
 from consumer.jobs import part_filename
 from schemas.datasets import Manifest, Part
@@ -76,6 +77,7 @@ class DatasetCache:
         # Folds run as another user, who must be able to walk in.
         folder.chmod(0o755)
         self._delete_leftovers()
+        metrics.CACHE_BYTES.set(self._size())
 
     @asynccontextmanager
     async def using(self, manifest: Manifest) -> AsyncIterator[Path]:
@@ -88,7 +90,9 @@ class DatasetCache:
         name = manifest.reference
         self._users[name] = self._users.get(name, 0) + 1
         try:
-            if name not in self._locks and not self._lock_again(name):
+            if name in self._locks or self._lock_again(name):
+                metrics.CACHE_HITS.inc()
+            else:
                 await self._make_once(manifest)
             yield self._folder / name
         finally:
@@ -166,12 +170,16 @@ class DatasetCache:
                 # Being written by another worker, or in use there and so complete.
                 if self._is_complete(name) and lock.acquire(exclusive=False):
                     if self._is_intact(name, parts):
+                        metrics.CACHE_HITS.inc()
                         return lock
                     lock.release()
                 self._closing.wait(LOCKED_PAUSE_SECONDS)
                 continue
             try:
-                if not self._is_intact(name, parts):
+                if self._is_intact(name, parts):
+                    metrics.CACHE_HITS.inc()
+                else:
+                    metrics.CACHE_MISSES.inc()
                     self._fetch_all(name, parts)
             finally:
                 lock.release()
@@ -242,6 +250,7 @@ class DatasetCache:
             raise PartsUnavailable(f"{name} cannot be fetched: {error}") from error
         finally:
             shutil.rmtree(partial, ignore_errors=True)
+            metrics.CACHE_BYTES.set(self._size())
         logger.info("data set fetched", extra={"action": "dataset_fetched", "dataset": name})
 
     def _go_on(self, _read: int) -> None:
@@ -260,11 +269,16 @@ class DatasetCache:
                 total -= _size(folder)
                 shutil.rmtree(folder, ignore_errors=True)
                 lock.release(remove=True)
+                metrics.CACHE_EVICTIONS.inc()
+                metrics.CACHE_BYTES.set(self._size())
                 logger.info(
                     "data set evicted",
                     extra={"action": "dataset_evicted", "dataset": folder.name},
                 )
         return total <= limit
+
+    def _size(self) -> int:
+        return sum(map(_size, self._versions()))
 
     def _versions(self) -> list[Path]:
         return [

@@ -18,6 +18,7 @@ from broker.control import ControlStream
 from broker.event_loop import run_service
 from broker.link import Link
 from broker.pulse import Pulse
+from broker.metrics import serving_metrics
 from broker.setup import queue_exists
 from consumer.cache import DatasetCache
 from consumer.delivery.catalogue import Catalogue
@@ -81,9 +82,11 @@ def run_worker(
     """Work until SIGTERM or SIGINT; the first lets running folds finish for `grace_seconds`.
 
     A second signal, or the end of that time, gives them back to their queue. Raises
-    BrokerUnreachable or TopologyError when it cannot start.
+    BrokerUnreachable or TopologyError when it cannot start, and ConfigurationError when the port
+    for metrics is taken.
     """
-    run_service(serve(settings, role, name=name, on_ready=on_ready))
+    with serving_metrics(settings):
+        run_service(serve(settings, role, name=name, on_ready=on_ready))
 
 
 async def serve(
@@ -100,7 +103,8 @@ async def serve(
         try:
             async with _started(settings, role, name, scratch) as (worker, heartbeats, vital):
                 stop.is_working = True
-                logger.info("worker ready", extra={"action": "worker_ready", "worker": name})
+                ids = {"action": "worker_ready", "worker": name, "role": role, "pid": os.getpid()}
+                logger.info("worker ready", extra=ids)
                 if on_ready is not None:
                     on_ready()
                 await _work(worker, heartbeats, vital, stop, settings.grace_seconds)
@@ -128,7 +132,8 @@ async def _work(
             if task.done():
                 task.result()
         if not work.done():
-            logger.info("stopping", extra={"action": "worker_stopping"})
+            running = len(worker.running())
+            logger.info("stopping", extra={"action": "worker_stopping", "running": running})
             worker.take_no_more()
             heartbeats.stopping()
             await asyncio.wait(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from typing import Annotated
 
@@ -38,6 +39,8 @@ from schemas.frozen import MAX_ID
 from schemas.states import FoldState
 from storage.runs import Run, load_current_runs
 from storage.users import Account
+
+logger = logging.getLogger(__name__)
 
 router = APIRouter(tags=["submissions on CV folds"])
 
@@ -100,6 +103,18 @@ def post_fold(
     waits. Once this is answered, the fold will end in exactly one verdict, whatever dies.
     """
     accepted = service.acceptance.run(Application(read_fold_request(post), user))
+    run = accepted.content.run
+    logger.info(
+        "fold accepted",
+        extra={
+            "action": "fold_accepted",
+            "run_id": run.run_id,
+            "submission_fold_id": run.submission_fold_id,
+            "submission_id": run.submission_id,
+            "dataset": run.dataset,
+            "user": user.username,
+        },
+    )
     fields = fold_fields(accepted.content, ArrayFormat.BASE64)
     files = _encoded(accepted.files, ArrayFormat.BASE64)
     return _json(SubmissionFoldDetail(**fields, files=files), 201)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from typing import Annotated, Any
 
@@ -22,6 +23,8 @@ from gateway.streamed_list import StreamedList
 from schemas.datasets import Custom, HoldOut, Manifest
 from storage.gateway_models import RawData
 from storage.models import Dataset, DatasetVersion
+
+logger = logging.getLogger(__name__)
 
 router = APIRouter(tags=["data sets"])
 
@@ -69,6 +72,7 @@ def post_raw_data(
     """
     service.database.read(check_name, post.name, user)
     registered = service.database.write(register, read_registration(post), user)
+    _log("raw_data_registered", user, registered.raw_data_id, dataset=post.name)
     of_id = _rows().where(RawData.id == registered.raw_data_id)
     (document,) = service.database.read(_documents, of_id)
     return JSONResponse(document.model_dump(mode="json"), 201 if registered.is_new else 200)
@@ -86,6 +90,7 @@ def post_split(
     """
     split = HoldOut(post.held_out_test, post.random_state)
     task_id = service.database.write(request_split, post.raw_data_id, split, user)
+    _log("split_requested", user, post.raw_data_id, task_id=task_id)
     return JSONResponse({"task_id": task_id})
 
 
@@ -97,7 +102,13 @@ def post_custom_split(
     """Split a data set with the python file that came with it."""
     split = Custom(CUSTOM_FILE)
     task_id = service.database.write(request_split, post.raw_data_id, split, user)
+    _log("split_requested", user, post.raw_data_id, task_id=task_id)
     return JSONResponse({"task_id": task_id})
+
+
+def _log(action: str, user: TheUser, raw_data_id: int, **ids: object) -> None:
+    extra = {"action": action, "raw_data_id": raw_data_id, "user": user.username, **ids}
+    logger.info(action.replace("_", " "), extra=extra)
 
 
 def _count(connection: Connection) -> int:

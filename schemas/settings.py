@@ -6,6 +6,7 @@ import json
 import os
 import shlex
 import tomllib
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
@@ -39,6 +40,19 @@ BROKER_USERS_FILE = "broker-users.toml"
 """Written by `datarun broker users`, mode 0600: an AMQP URL for each of RabbitMQ's users."""
 
 SETTINGS_FILE = "datarun.toml"
+
+
+class LogFormat(StrEnum):
+    """How the lines of a service's log are written."""
+
+    AUTO = "auto"
+    """Text on a terminal, else JSON."""
+
+    TEXT = "text"
+    """The sentence, then `key=value`."""
+
+    JSON = "json"
+    """One JSON object a line."""
 
 
 def _names(value: object) -> object:
@@ -157,6 +171,15 @@ class Settings(BaseSettings):
 
     connect_timeout_seconds: Annotated[float, Field(gt=0)] = 30
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_format: LogFormat = LogFormat.AUTO
+    """`text`, `json`, or `auto`: text on a terminal, else JSON. One line an event either way."""
+
+    metrics_port: Annotated[int, Field(ge=1, le=65533)] | None = None
+    """Where a worker or a collector answers Prometheus over HTTP; None: nowhere. With `datarun up`
+    it is the collector's; the folds worker has the next one, the prepare worker the one after."""
+
+    metrics_host: str = "127.0.0.1"
+    """Address of `metrics_port`. Whoever reaches it may read: beyond loopback, mind who does."""
 
     @classmethod
     def settings_customise_sources(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Any
 
 from sqlalchemy import Engine
 
@@ -26,6 +27,7 @@ from storage.engine import transaction
 from storage.fold_events import FoldRules, apply_event, replay_held
 from storage.incoming import Incoming, Request, needs, pool_of
 from storage.labels import FetchedLabels
+from storage.runs import Run
 from storage.working_set import WorkingSet
 
 
@@ -57,11 +59,19 @@ class Applied:
     swept: bool = False
     """Whether there may be blobs that nothing needs any more."""
 
+    ended: list[Run] = field(default_factory=list)
+    """Runs that have got their verdict."""
+
+    ignored: list[dict[str, Any]] = field(default_factory=list)
+    """Rows of the audit of what changed nothing."""
+
     def __iadd__(self, other: Applied) -> Applied:
         self.replies += other.replies
         self.requests += other.requests
         self.outbox |= other.outbox
         self.swept |= other.swept
+        self.ended += other.ended
+        self.ignored += other.ignored
         return self
 
 
@@ -87,6 +97,7 @@ def apply_batch(engine: Engine, batch: Sequence[Incoming], rules: Rules) -> Appl
             _apply(work, item, rules, applied)
         work.flush()
     applied.outbox = bool(work.outbox)
+    applied.ended, applied.ignored = work.ended, work.ignored
     return applied
 
 

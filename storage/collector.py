@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Coroutine, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -26,7 +27,7 @@ from schemas.topology import (
     heartbeats_queue,
 )
 from schemas.wire import unpack
-from storage import upkeep
+from storage import gauges, upkeep
 from storage.accepted import AcceptedWork
 from storage.answers import Answers
 from storage.apply import Applied, Rules, apply_batch, set_aside
@@ -37,10 +38,12 @@ from storage.held_datasets import Batch, HeldDatasets
 from storage.incoming import Incoming, read
 from storage.labels import LabelsCache
 from storage.liveness import show_life
+from storage.malformed import readable_run_id
 from storage.preparation import Preparation
 from storage.publisher import OutboxPublisher
 from storage.replies import Replies
 from storage.sweep import Sweep
+from storage.telling import tell
 from storage.workers import WRITE_SECONDS, Workers, write_heartbeats
 
 logger = logging.getLogger(__name__)
@@ -114,6 +117,7 @@ class Collector:
                 ("sweep", self._sweep.run()),
                 ("daily", self._daily()),
                 ("pulse", show_life(self._link, self._database, self._settings)),
+                *self._measuring(),
             )
         ]
         failing = asyncio.create_task(self._held.failed.wait(), name="held")
@@ -167,10 +171,12 @@ class Collector:
 
     async def _commit(self, batch: Batch) -> None:
         """Commit, then acknowledge, then say so."""
+        since = time.monotonic()
         unknown_pools = await self._preparation.unknown_pools(batch.messages)
         rules = Rules(self._fold_rules, batch.labels, unknown_pools)
         applied = await self._apply(batch.messages, rules)
         await ack_all(batch.deliveries)
+        tell(batch.messages, applied, time.monotonic() - since)
         # Also when this batch wrote nothing: being given deliveries is being at work.
         self._publisher.wake(filled=applied.outbox)
         if applied.swept:
@@ -198,7 +204,12 @@ class Collector:
         reason = f"it cannot be stored: {error}"
         logger.error(
             "message set aside",
-            extra={"action": "message_refused", "reason": reason},
+            extra={
+                "action": "message_refused",
+                "reason": reason,
+                "run_id": readable_run_id(item.envelope),
+                "type": item.envelope.type,
+            },
             exc_info=error,
         )
         await self._database.insist(set_aside, self._database.engine, item.envelope, reason)
@@ -258,6 +269,12 @@ class Collector:
             await self._database.insist(self._in_transaction, upkeep.repeat_state, now)
             await self._database.insist(self._in_transaction, upkeep.prune, now)
             await self._database.pause(DAY_SECONDS)
+
+    def _measuring(self) -> list[tuple[str, Coroutine[Any, Any, None]]]:
+        """Only where somebody reads it."""
+        if self._settings.metrics_port is None:
+            return []
+        return [("measuring", gauges.measure(self._database, self._workers))]
 
     async def _drain_at_the_end(self) -> None:
         try:

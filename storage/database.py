@@ -11,6 +11,7 @@ from typing import ParamSpec, TypeVar
 from sqlalchemy import Engine
 
 from schemas.errors import DatabaseAway
+from storage import metrics
 from storage.engine import upgrade
 
 logger = logging.getLogger(__name__)
@@ -56,6 +57,7 @@ class Database:
             try:
                 result = await self.call(function, *args, **kwargs)
             except DatabaseAway as error:
+                metrics.DATABASE_FAILURES.inc()
                 logger.warning(str(error), extra={"action": "database_away"})
             else:
                 if pause > FIRST_PAUSE:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from broker.event_loop import run_service
 from broker.link import Link
+from broker.metrics import serving_metrics
 from schemas.permissions import BrokerUser
 from schemas.settings import Settings, broker_url
 from storage.collector import Collector
@@ -28,7 +29,8 @@ def run_collector(settings: Settings, *, on_ready: Callable[[], None] | None = N
     Raises ConfigurationError, StorageError, BrokerUnreachable or TopologyError when it cannot
     start.
     """
-    run_service(_run(settings, on_ready))
+    with serving_metrics(settings):
+        run_service(_run(settings, on_ready))
 
 
 async def _run(settings: Settings, on_ready: Callable[[], None] | None) -> None:
@@ -50,7 +52,8 @@ async def _run(settings: Settings, on_ready: Callable[[], None] | None) -> None:
         collector = Collector(link, replies, url, engine, settings)
         running = asyncio.create_task(collector.run(), name="collector")
         stopping = asyncio.create_task(stopped.wait())
-        logger.info("collector ready", extra={"action": "collector_ready", "collector": name})
+        ids = {"action": "collector_ready", "collector": name, "pid": os.getpid()}
+        logger.info("collector ready", extra=ids)
         if on_ready is not None:
             on_ready()
         await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)

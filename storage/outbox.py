@@ -93,6 +93,11 @@ def remove(connection: Connection, ids: Sequence[int]) -> None:
         connection.execute(delete(OutboxRow).where(OutboxRow.id.in_(ids)))
 
 
+def oldest(connection: Connection) -> datetime | None:
+    """When the oldest message was written."""
+    return connection.scalar(select(OutboxRow.created_at).order_by(OutboxRow.id).limit(1))
+
+
 def depth(connection: Connection) -> int:
     """How many messages wait."""
     return connection.scalar(select(func.count()).select_from(OutboxRow)) or 0

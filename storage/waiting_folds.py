@@ -18,6 +18,7 @@ from storage.engine import snapshot, transaction
 from storage.gateway_models import RawData, WaitingFold
 from storage.models import Dataset, Standing
 from storage.runs import Run
+from storage.telling import tell_of_result
 from storage.working_set import Needs, WorkingSet
 
 MOST = 50
@@ -49,6 +50,8 @@ def release_folds(engine: Engine) -> int:
                 fail_unsplit(work, run, Verdict.model_validate_json(row.verdict))
         connection.execute(delete(WaitingFold).where(WaitingFold.run_id.in_(run_ids)))
         work.flush()
+    for ended in work.ended:
+        tell_of_result(ended)
     return len(rows)
 
 

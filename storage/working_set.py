@@ -38,6 +38,9 @@ class WorkingSet:
     now: datetime
     outbox: list[dict[str, Any]] = field(default_factory=list)
     ignored: list[dict[str, Any]] = field(default_factory=list)
+    ended: list[Run] = field(default_factory=list)
+    """Runs that have got their verdict."""
+
     _runs: dict[str, Run] = field(default_factory=dict)
     _stored: dict[str, Run] = field(default_factory=dict)
     _current: dict[int, str] = field(default_factory=dict)
@@ -144,6 +147,7 @@ class WorkingSet:
 
     def publish_result(self, run: Run) -> None:
         """Tell subscribers and workers that a run's verdict is stored."""
+        self.ended.append(run)
         self.publish(RESULTS, run.result(), run.result_key)
 
     def stop(self, run: Run, reason: str) -> None:

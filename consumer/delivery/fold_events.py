@@ -45,7 +45,7 @@ class FoldEvents:
         self._link = link
         self._run_id = run_id
         self._fold_id = submission_fold_id
-        self._attempt_id = uuid.uuid4().hex
+        self.attempt_id = uuid.uuid4().hex
         self._key = f"fold.{submission_fold_id}"
         self._unconfirmed: list[asyncio.Task[None]] = []
 
@@ -105,7 +105,7 @@ class FoldEvents:
     def _common(self) -> dict[str, Any]:
         return {
             "run_id": self._run_id,
-            "attempt_id": self._attempt_id,
+            "attempt_id": self.attempt_id,
             "submission_fold_id": self._fold_id,
             "worker": self._link.name,
             "at": datetime.now(UTC),

@@ -8,6 +8,7 @@ import time
 from dataclasses import replace
 
 from broker.feed import Delivery, Feed
+from consumer import metrics
 from consumer.delivery.heartbeats import Heartbeats
 from consumer.delivery.reading import Intake, publish_surely, republished
 from consumer.delivery.slot_run import Ending, SlotRun, Stop, Workplace, deadline_of
@@ -36,6 +37,8 @@ class FoldWorker:
         self._intake = Intake(place.link, FoldMessage, self._key)
         self._running: dict[str, SlotRun] = {}
         self._heartbeats: Heartbeats
+        metrics.SLOTS.set(slots)
+        metrics.BUSY_SLOTS.set_function(lambda: len(self._running))
 
     def running(self) -> tuple[RunningFold, ...]:
         """The folds in its slots."""
@@ -70,18 +73,19 @@ class FoldWorker:
         if message is None:
             return feed
         run_id = delivery.envelope.run_id
-        if self._heartbeats.has_ended(run_id) or self._place.catalogue.is_cancelled(run_id):
+        has_ended = self._heartbeats.has_ended(run_id)
+        if has_ended or self._place.catalogue.is_cancelled(run_id):
+            outcome = "duplicate" if has_ended else "cancelled"
+            self._log(delivery, message, outcome, f"not run: {outcome}")
             await delivery.ack()
             return feed
         running = self._running.get(run_id)
         if running is not None and not running.delivery.is_live:
+            self._log(delivery, message, "adopted", "redelivered while it runs here: it goes on")
             return running.adopt(delivery, feed)
         if running is not None or (runner := self._heartbeats.runner(run_id)) is not None:
             where = self._place.link.name if running is not None else runner
-            logger.info(
-                "this run is running already",
-                extra={"action": "fold_runs_elsewhere", "run_id": run_id, "worker": where},
-            )
+            self._log(delivery, message, "runs_elsewhere", f"this run is running already: {where}")
             await self._wait(delivery, {})
             await delivery.ack()
             return feed
@@ -90,9 +94,13 @@ class FoldWorker:
     async def _run(self, run: SlotRun) -> Feed:
         self._running[run.run_id] = run
         self._heartbeats.folds_changed()
+        since = time.monotonic()
         try:
-            match await run.go():
+            ending = await run.go()
+            metrics.DELIVERIES.labels(ending.value).inc()
+            match ending:
                 case Ending.ENDED:
+                    metrics.FOLD_SECONDS.observe(time.monotonic() - since)
                     self._heartbeats.remember_ended(run.run_id)
                     await run.delivery.ack()
                 case Ending.NOT_WANTED:
@@ -114,6 +122,21 @@ class FoldWorker:
         # What comes back has the queue's name as routing key, which implies no type.
         again = replace(again, type=FoldMessage.TYPE)
         await publish_surely(self._place.link, WAITING, again)
+
+    def _log(self, delivery: Delivery, message: FoldMessage, outcome: str, text: str) -> None:
+        """What became of a delivery that begins no run."""
+        metrics.DELIVERIES.labels(outcome).inc()
+        logger.info(
+            "%s",
+            text,
+            extra={
+                "action": f"fold_{outcome}",
+                "run_id": delivery.envelope.run_id,
+                "submission_fold_id": message.submission_fold_id,
+                "dataset": message.dataset,
+                "worker": self._place.link.name,
+            },
+        )
 
     def _deadline(self, envelope: Envelope) -> int:
         """Until when the fold may wait for its data set: set once, never put off.

@@ -6,12 +6,14 @@ import asyncio
 import contextlib
 import logging
 import tempfile
+import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
 from broker.feed import Delivery, Feed
 from broker.link import Link
+from consumer import metrics
 from consumer.delivery.heartbeats import Heartbeats
 from consumer.delivery.reading import Intake, RecentIds, publish_surely, republished
 from consumer.delivery.slots import Slots
@@ -23,7 +25,7 @@ from schemas.datasets import Manifest, checked_workflow
 from schemas.errors import BrokerError, MessageError
 from schemas.events import DataFailed, DataReady, RunningFold
 from schemas.messages import DataMessage
-from schemas.states import Culprit, FailureKind, Phase
+from schemas.states import Culprit, DatasetState, FailureKind, Phase
 from schemas.topology import (
     ATTEMPT_HEADER,
     DATA_QUEUE,
@@ -68,6 +70,8 @@ class PrepareWorker:
         self._slots = Slots(link, DATA_QUEUE, 1, self._take)
         self._ended = RecentIds(1_000)
         self._working: asyncio.Task[Envelope] | None = None
+        metrics.SLOTS.set(1)
+        metrics.BUSY_SLOTS.set_function(lambda: 1 if self._is_working else 0)
 
     def running(self) -> tuple[RunningFold, ...]:
         """None: data sets are no folds."""
@@ -100,6 +104,7 @@ class PrepareWorker:
             return feed
         if run_id not in self._ended:
             self._transfers.hold(self._longest_hold)
+            logger.info("splitting a data set", extra=self._ids("data_started", run_id, message))
             self._working = asyncio.create_task(self._work_on(run_id, message))
             try:
                 event = await self._working
@@ -144,6 +149,7 @@ class PrepareWorker:
 
     async def _work_on(self, run_id: str, message: DataMessage) -> Envelope:
         """The event that says how it went."""
+        since = time.monotonic()
         folder = Path(await asyncio.to_thread(tempfile.mkdtemp, dir=self._scratch, prefix="data-"))
         try:
             raw, out = folder / "raw", folder / "out"
@@ -165,12 +171,13 @@ class PrepareWorker:
         except Exception as error:
             logger.exception(
                 "the worker failed to prepare a data set",
-                extra={"action": "prepare_broken", "run_id": run_id, "dataset": message.name},
+                extra=self._ids("prepare_broken", run_id, message),
             )
             text = f"the worker failed to prepare the data set: {type(error).__name__}: {error}"
             verdict = _verdict(FailureKind.CRASHED, Culprit.INFRASTRUCTURE, text)
             return self._failed(run_id, message, verdict)
         finally:
+            metrics.PREPARE_SECONDS.observe(time.monotonic() - since)
             # What cannot be removed goes with the worker's own folder.
             with contextlib.suppress(OSError):
                 await asyncio.to_thread(remove_tree, folder)
@@ -196,20 +203,31 @@ class PrepareWorker:
             manifest=manifest,
             output=prepared.output,
         )
-        logger.info(
-            "data set ready",
-            extra={"action": "data_ready", "run_id": run_id, "dataset": manifest.reference},
-        )
+        metrics.DATASETS.labels(DatasetState.READY.value, "", "").inc()
+        ids = self._ids("data_ready", run_id, message) | {"dataset": manifest.reference}
+        logger.info("data set ready", extra=ids)
         return pack(ready, f"data.{message.name}", app_id=self._link.name)
+
+    @property
+    def _is_working(self) -> bool:
+        return self._working is not None and not self._working.done()
+
+    def _ids(self, action: str, run_id: str, message: DataMessage) -> dict[str, object]:
+        return {
+            "action": action,
+            "run_id": run_id,
+            "dataset": message.name,
+            "worker": self._link.name,
+        }
 
     def _failed(
         self, run_id: str, message: DataMessage, verdict: Verdict, output: Output = NOTHING_PRINTED
     ) -> Envelope:
-        logger.info(
-            "data set failed: %s",
-            verdict.message,
-            extra={"action": "data_failed", "run_id": run_id, "dataset": message.name},
-        )
+        labels = metrics.verdict_labels(verdict)
+        metrics.DATASETS.labels(DatasetState.FAILED.value, *labels).inc()
+        kind, culprit = labels
+        ids = self._ids("data_failed", run_id, message) | {"kind": kind, "culprit": culprit}
+        logger.info("data set failed: %s", verdict.message, extra=ids)
         failed = DataFailed(
             message_id=run_id,
             name=message.name,

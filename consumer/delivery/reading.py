@@ -11,6 +11,7 @@ from typing import Generic, ParamSpec, TypeVar
 
 from broker.feed import Delivery
 from broker.link import Link
+from consumer import metrics
 from schemas.errors import MessageError, PublishError
 from schemas.frozen import Message
 from schemas.topology import DEAD, REASON_HEADER, SOURCE_HEADER, WORK
@@ -66,7 +67,13 @@ async def publish_surely(link: Link, exchange: str, envelope: Envelope) -> None:
             logger.error(
                 "published in vain, will try again: %s",
                 error,
-                extra={"action": "publish_failed", "exchange": exchange, "type": envelope.type},
+                extra={
+                    "action": "publish_failed",
+                    "exchange": exchange,
+                    "type": envelope.type,
+                    "run_id": envelope.run_id,
+                    "worker": link.name,
+                },
             )
             await asyncio.sleep(RETURNED_PAUSE_SECONDS)
         else:
@@ -139,10 +146,16 @@ class Intake(Generic[M]):
         headers = {REASON_HEADER: reason[:1000], SOURCE_HEADER: self._source}
         await publish_surely(self._link, DEAD, republished(envelope, self._source, **headers))
         await delivery.ack()
+        metrics.DEAD_LETTERED.inc()
         logger.warning(
             "malformed message to the dead letters: %s",
             reason[:300],
-            extra={"action": "dead_lettered", "run_id": envelope.run_id, "source": self._source},
+            extra={
+                "action": "dead_lettered",
+                "run_id": envelope.run_id,
+                "source": self._source,
+                "worker": self._link.name,
+            },
         )
 
     def _misrouted(self, envelope: Envelope) -> str | None:

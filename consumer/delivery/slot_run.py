@@ -7,13 +7,14 @@ import logging
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from enum import Enum, auto
+from enum import Enum, StrEnum, auto
 
 import numpy as np
 import numpy.typing as npt
 
 from broker.feed import Delivery, Feed
 from broker.link import Link
+from consumer import metrics
 from consumer.cache import DatasetCache, PartsAway, PartsUnavailable
 from consumer.delivery.catalogue import Catalogue, Unusable
 from consumer.delivery.fold_events import FoldEvents, broken, no_data, rejected
@@ -44,19 +45,19 @@ class Stop(Enum):
     """The worker shuts down: another one shall run it."""
 
 
-class Ending(Enum):
+class Ending(StrEnum):
     """What becomes of the run's delivery."""
 
-    ENDED = auto()
+    ENDED = "ended"
     """The final event is confirmed: ack."""
 
-    NOT_WANTED = auto()
+    NOT_WANTED = "dropped"
     """Nobody asks for it any more: ack."""
 
-    RETURNED = auto()
+    RETURNED = "returned"
     """Another worker shall run it: reject to the queue."""
 
-    WAITS = auto()
+    WAITS = "waits_for_dataset"
     """Its data set cannot be had yet: through the waiting queue, then ack."""
 
 
@@ -146,18 +147,15 @@ class SlotRun:
             return Ending.WAITS
         except _Failed as failed:
             await self._events.failed_before_start(failed.verdict, self._dataset)
-            self._log(logging.INFO, "fold_failed", failed.verdict.message)
+            self._ended(failed.verdict)
         except Exception as error:
-            logger.exception(
-                "the worker failed to run a fold",
-                extra={"action": "fold_broken", "run_id": self.run_id},
-            )
+            logger.exception("the worker failed to run a fold", extra=self._ids("fold_broken"))
             await self._events.failed_before_start(broken(error), self._dataset)
+            self._ended(broken(error))
         else:
             await self._events.ended(outcome, self._dataset or self._message.dataset)
-            verdict = outcome.verdict
-            action = "fold_tested" if verdict is None else "fold_failed"
-            self._log(logging.INFO, action, "" if verdict is None else verdict.message)
+            metrics.phases_ended(outcome.measurements)
+            self._ended(outcome.verdict)
         finally:
             self._events.drop()
         return Ending.ENDED
@@ -188,7 +186,7 @@ class SlotRun:
             async with place.cache.using(manifest) as folder:
                 job = FoldJob(self.run_id, files, manifest, folder, train_is, limits)
                 self._events.started(manifest.reference)
-                self._log(logging.DEBUG, "fold_started", "")
+                self._started()
                 return await place.executor.run(self._slot, job, self._on_phase)
         except PartsAway as error:
             # As with RabbitMQ away: no deadline ends that, the store's operator does.
@@ -226,20 +224,44 @@ class SlotRun:
     def _on_phase(self, state: FoldState, measurements: Measurements) -> None:
         self._state = state
         self._events.progress(state, measurements)
+        self._log(logging.DEBUG, f"fold_{state.lower()}", "")
 
-    def _log(self, level: int, action: str, text: str) -> None:
-        if logger.isEnabledFor(level):
-            logger.log(
-                level,
-                "%s",
-                text or action.replace("_", " "),
-                extra={
-                    "action": action,
-                    "run_id": self.run_id,
-                    "submission_fold_id": self._message.submission_fold_id,
-                    "dataset": self._dataset or self._message.dataset,
-                },
+    def _started(self) -> None:
+        published = self.delivery.envelope.timestamp
+        if published is not None:
+            # By the publisher's clock, and in whole seconds.
+            waited = (datetime.now(UTC) - published).total_seconds()
+            metrics.QUEUE_SECONDS.observe(max(0.0, waited))
+        self._log(logging.INFO, "fold_started", "")
+
+    def _ended(self, verdict: Verdict | None) -> None:
+        metrics.fold_ended(verdict)
+        if verdict is None:
+            self._log(logging.INFO, "fold_tested", "")
+        else:
+            self._log(
+                logging.INFO,
+                "fold_failed",
+                verdict.message,
+                phase=verdict.phase.value,
+                kind=verdict.kind.value,
+                culprit=verdict.culprit.value,
             )
+
+    def _log(self, level: int, action: str, text: str, **more: str) -> None:
+        if logger.isEnabledFor(level):
+            extra = self._ids(action) | more
+            logger.log(level, "%s", text or action.replace("_", " "), extra=extra)
+
+    def _ids(self, action: str) -> dict[str, object]:
+        return {
+            "action": action,
+            "run_id": self.run_id,
+            "submission_fold_id": self._message.submission_fold_id,
+            "dataset": self._dataset or self._message.dataset,
+            "worker": self._place.link.name,
+            "attempt": self._events.attempt_id,
+        }
 
 
 def deadline_of(envelope: Envelope) -> int | None:

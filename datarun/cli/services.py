@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from datarun.cli.console import Json, print_json, stderr
+from datarun.cli.console import Json, print_json
 from datarun.cli.options import (
     BrokerUrl,
     DatabaseUrl,
@@ -22,6 +25,8 @@ from schemas.states import Role
 
 if TYPE_CHECKING:
     from schemas.settings import Settings
+
+logger = logging.getLogger(__name__)
 
 
 def worker(
@@ -56,15 +61,15 @@ def worker(
     )
     if json:
         print_json({"role": settings.role, "pool": settings.pool, "isolation": settings.isolation})
-    elif settings.role is Role.FOLDS:
-        stderr().print(level)
+    with _logging(settings, f"{settings.role} worker"):
+        if settings.role is Role.FOLDS and not json:
+            extra = {"action": "isolation_chosen", "isolation": settings.isolation}
+            logger.info("%s", level, extra=extra)
 
-    # Only now: what is wrong with the settings is said at once.
-    from consumer.logs import log_to_stderr
-    from consumer.main import run_worker
+        # Only now: what is wrong with the settings is said at once.
+        from consumer.main import run_worker
 
-    log_to_stderr(settings.log_level)
-    run_worker(settings, settings.role)
+        run_worker(settings, settings.role)
 
 
 def collector(database: DatabaseUrl = None, broker: BrokerUrl = None, json: Json = False) -> None:
@@ -74,13 +79,12 @@ def collector(database: DatabaseUrl = None, broker: BrokerUrl = None, json: Json
     """
     settings = service_settings(BrokerUser.COLLECTOR, database=database, broker=broker)
 
-    from consumer.logs import log_to_stderr
     from storage.main import run_collector
 
     if json:
         print_json({"role": "collector"})
-    log_to_stderr(settings.log_level)
-    run_collector(settings)
+    with _logging(settings, "collector"):
+        run_collector(settings)
 
 
 def gateway(
@@ -103,13 +107,12 @@ def gateway(
         private_submissions=private_submissions,
     )
 
-    from consumer.logs import log_to_stderr
     from gateway.main import run_gateway
 
     if json:
         print_json({"role": "gateway"})
-    log_to_stderr(settings.log_level)
-    run_gateway(settings)
+    with _logging(settings, "gateway"):
+        run_gateway(settings)
 
 
 def schema(
@@ -130,6 +133,27 @@ def schema(
         from schemas.json_schema import json_schema as document
 
     print_json(document())
+
+
+@contextmanager
+def _logging(settings: Settings, service: str) -> Iterator[None]:
+    """The log of a service; where that is JSON, its last word is a line of it, too."""
+    from datarun.logs import log_to_stderr
+    from schemas.errors import DatarunError
+
+    is_json = log_to_stderr(settings.log_level, settings.log_format, service=service)
+    try:
+        yield
+    except DatarunError as error:
+        if not is_json:
+            raise
+        logger.error("%s", error, extra={"action": "service_failed"})
+        raise typer.Exit(1) from error
+    except Exception as error:
+        if not is_json:
+            raise
+        logger.exception("the service broke", extra={"action": "service_broken"})
+        raise typer.Exit(1) from error
 
 
 def database_settings(**given: object) -> Settings:

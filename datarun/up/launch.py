@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import signal
 import subprocess
@@ -12,6 +13,7 @@ from contextlib import suppress
 
 import psutil
 
+from datarun.logs import log_to_stderr
 from datarun.up.child import die_with
 from datarun.up.environment import environment
 from datarun.up.home import Connection, Home
@@ -19,6 +21,14 @@ from datarun.up.notices import Listener, Notice, NoticeKind, read_notices, write
 from datarun.up.service import ending, tail
 from schemas.errors import ConfigurationError, DatarunError
 from schemas.settings import Settings, load_settings
+
+logger = logging.getLogger(__name__)
+
+_LEVELS = {
+    NoticeKind.WARNING: logging.WARNING,
+    NoticeKind.DIED: logging.WARNING,
+    NoticeKind.FAILED: logging.ERROR,
+}
 
 GIVEN_UP = Notice(NoticeKind.STOPPING, "", "stopping ...")
 """Whoever has started the stack, or waits until it is started, wants it no longer."""
@@ -135,14 +145,17 @@ def _supervise(writing: int, disposable: bool) -> int:
     from datarun.up.supervisor import Supervisor
 
     tell = write_notices(writing)
+    log_to_stderr("INFO", service="supervisor")
 
     def listen(notice: Notice) -> None:
-        stamp = time.strftime("%Y-%m-%dT%H:%M:%S%z")
-        print(f"{stamp} {notice.kind:<8} {notice.text}", flush=True)
+        extra = {"action": f"stack_{notice.kind}", "of": notice.service or None}
+        logger.log(_LEVELS.get(notice.kind, logging.INFO), "%s", notice.text, extra=extra)
         tell(notice)
 
     try:
-        Supervisor(load_settings(), listen, disposable=disposable).run()
+        settings = load_settings()
+        log_to_stderr(settings.log_level, settings.log_format, service="supervisor")
+        Supervisor(settings, listen, disposable=disposable).run()
     except DatarunError as error:
         listen(Notice(NoticeKind.FAILED, "", str(error)))
         return 1

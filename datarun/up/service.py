@@ -8,10 +8,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
-from schemas.permissions import BrokerUser
+from datarun.logs import readable
+from datarun.up.services import Service
 
 FIRST_PAUSE = 1.0
 LONGEST_PAUSE = 30.0
@@ -20,16 +20,6 @@ STABLE_SECONDS = 60.0
 
 MAX_LOG_BYTES = 10 << 20
 """A log that is longer when its service starts is put aside; one old log is kept."""
-
-
-@dataclass(frozen=True)
-class Service:
-    """What to run: a `datarun` command."""
-
-    name: str
-    arguments: tuple[str, ...]
-    user: BrokerUser | None = None
-    """As whom it logs in to RabbitMQ; None: it does not."""
 
 
 class Pauses:
@@ -137,7 +127,7 @@ def tail(log: Path, lines: int, begin: int = 0) -> str:
             text = file.read().decode("utf-8", "replace")
     except FileNotFoundError:
         return ""
-    return "\n".join(text.splitlines()[-lines:])
+    return "\n".join(map(readable, text.splitlines()[-lines:]))
 
 
 def _put_long_log_aside(log: Path) -> None:

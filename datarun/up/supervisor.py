@@ -17,6 +17,7 @@ from datarun.up.environment import environment
 from datarun.up.gateway_login import GatewayLogin, gateway_url, prepare_users
 from datarun.up.gateway_port import GatewayPort, choose_port
 from datarun.up.home import Connection, Home
+from datarun.up.metrics_ports import check_metrics_ports, metrics_port
 from datarun.up.notices import Listener, Notice, NoticeKind
 from datarun.up.readiness import (
     declare_shared_topology,
@@ -25,22 +26,13 @@ from datarun.up.readiness import (
     gateway_answers,
     workers_heard,
 )
-from datarun.up.service import Service, ServiceProcess
+from datarun.up.service import ServiceProcess
+from datarun.up.services import COLLECTOR, FOLDS_WORKER, GATEWAY, PREPARE_WORKER, Service
 from datarun.up.stack_broker import GivenBroker, PrivateBroker
 from schemas.errors import ConfigurationError
 from schemas.permissions import BrokerUser
 from schemas.settings import Settings
-from schemas.states import Role
 from storage.engine import database_url
-
-COLLECTOR = Service("collector", ("collector",), BrokerUser.COLLECTOR)
-PREPARE_WORKER = Service(
-    "prepare worker", ("worker", "--role", Role.PREPARE), BrokerUser.of_worker(Role.PREPARE)
-)
-FOLDS_WORKER = Service(
-    "folds worker", ("worker", "--role", Role.FOLDS), BrokerUser.of_worker(Role.FOLDS)
-)
-GATEWAY = Service("gateway", ("gateway",))
 
 START_SECONDS = 90.0
 """How long services may take until they do their work; a loaded machine imports slowly."""
@@ -90,6 +82,7 @@ class Supervisor:
                 signal.signal(number, self._on_signal)
             # First: whoever wants a port that is taken is told at once.
             port = choose_port(self._home, self._settings)
+            check_metrics_ports(self._settings)
             try:
                 self._start(port)
                 while not self._asked_to_stop:
@@ -268,6 +261,8 @@ class Supervisor:
         if service.user is not None:
             url = self._url_of(service.user)
             settings = settings.model_copy(update={"broker": SecretStr(url)})
+        port = metrics_port(settings, service)
+        settings = settings.model_copy(update={"metrics_port": port})
         log = self._home.logs / f"{service.name.replace(' ', '-')}.log"
         return ServiceProcess(service, environment(settings), log)
 

@@ -86,9 +86,9 @@ class Classifier:
 QUICK = UNIFORM.format(sleep=0)
 SLOW = UNIFORM.format(sleep=30)
 
-_RUN = "import sys; from consumer.main import run_worker; from consumer.logs import log_to_stderr; \
-from schemas.settings import load_settings; from schemas.states import Role; \
-log_to_stderr('DEBUG'); run_worker(load_settings(), Role(sys.argv[1]))"
+_RUN = "import sys; from consumer.main import run_worker; from datarun.logs import log_to_stderr; \
+from schemas.settings import LogFormat, load_settings; from schemas.states import Role; \
+log_to_stderr('DEBUG', LogFormat.TEXT); run_worker(load_settings(), Role(sys.argv[1]))"
 
 E = TypeVar("E", bound=Message)
 
