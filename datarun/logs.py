@@ -18,6 +18,9 @@ _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", 
 _PASSWORD = re.compile(r"(://[^:/@\s\"']*):[^@/\s\"']+@")
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")
 
+_encode = json.JSONEncoder(default=str).encode
+"""Made once: `json.dumps` with an argument makes one for each line."""
+
 LIBRARY = "library"
 """The action of lines that are not ours; `logger` says whose they are."""
 
@@ -60,7 +63,7 @@ class JsonFormatter(logging.Formatter):
         }
         if record.exc_info:
             document["exception"] = self.formatException(record.exc_info)
-        return without_passwords(json.dumps(document, default=str))
+        return without_passwords(_encode(document))
 
 
 def log_to_stderr(

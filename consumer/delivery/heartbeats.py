@@ -220,7 +220,11 @@ class Heartbeats:
             # One that is late is replaced by the next one.
             await self._link.publish(EVENTS, envelope, deadline=self._settings.heartbeat_seconds)
         except BrokerError as error:
-            logger.warning("heartbeat not sent: %s", error, extra={"action": "heartbeat_not_sent"})
+            logger.warning(
+                "heartbeat not sent: %s",
+                error,
+                extra={"action": "heartbeat_not_sent", "worker": self._link.name},
+            )
         return heartbeat.at
 
     async def _listen(self) -> None:
@@ -233,7 +237,7 @@ class Heartbeats:
                     logger.warning(
                         "not understood on the worker's own queue: %s",
                         error,
-                        extra={"action": "own_queue_ignored"},
+                        extra={"action": "own_queue_ignored", "worker": self._link.name},
                     )
             await ack_all(deliveries)
 
