@@ -17,8 +17,8 @@ from broker.blob_store import BlobStore
 from broker.control import ControlStream
 from broker.event_loop import run_service
 from broker.link import Link
-from broker.pulse import Pulse
 from broker.metrics import serving_metrics
+from broker.pulse import Pulse
 from broker.setup import queue_exists
 from consumer.cache import DatasetCache
 from consumer.delivery.catalogue import Catalogue

@@ -63,9 +63,10 @@ def check_that_all_goes_on(stack: Stack, client: Client) -> None:
     assert result.state is FoldState.TESTED
     for service in stack.services:
         assert service.process.poll() is None, service.log
-        lost = [line for line in service.log.splitlines() if "action=connection_lost" in line]
+        lines = map(json.loads, service.log.splitlines())
+        lost = [line for line in lines if line["action"] == "connection_lost"]
         # Replies have a connection of their own, which whoever names a reply address may cost.
-        assert [line for line in lost if not line.endswith("-replies")] == [], service.log
+        assert [line for line in lost if not line["connection"].endswith("-replies")] == []
 
 
 @pytest.mark.parametrize(
