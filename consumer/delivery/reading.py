@@ -119,7 +119,8 @@ class Intake(Generic[M]):
         """The message; None when the delivery is settled already, since it was not usable here."""
         envelope = delivery.envelope
         if reason := detour(envelope) or self._misrouted(envelope):
-            logger.warning("dropped: %s", reason, extra={"action": "detoured"})
+            ids = {"action": "detoured", "run_id": envelope.run_id, "worker": self._link.name}
+            logger.warning("dropped: %s", reason, extra=ids)
             await delivery.ack()
             return None
         if not envelope.exchange and SOURCE_HEADER not in envelope.headers:

@@ -16,6 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from broker.loopback_ports import free_ports
 from broker.private_node import NodeAddress
 from datarun import HoldOut
+from schemas.permissions import BrokerUser
 from schemas.states import Role
 from schemas.topology import WORK, folds_key
 from schemas.wire import pack
@@ -59,7 +60,7 @@ class Observed:
 def observed(rabbitmq: NodeAddress, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Observed]:
     folder = tmp_path_factory.mktemp("observed")
     with new_vhost(rabbitmq) as vhost:
-        stack = Stack(vhost.amqp_url, f"sqlite:///{folder / 'datarun.sqlite'}", folder)
+        stack = Stack(vhost.logins, f"sqlite:///{folder / 'datarun.sqlite'}", folder)
         try:
             yield _after_three_folds(stack)
         finally:
@@ -119,7 +120,9 @@ def _after_three_folds(stack: Stack) -> Observed:
 
 
 def _publish(stack: Stack, body: bytes, kind: str, message_id: str) -> None:
-    with pika.BlockingConnection(pika.URLParameters(stack.broker_url)) as connection:
+    with pika.BlockingConnection(
+        pika.URLParameters(stack.logins.of(BrokerUser.PRODUCER))
+    ) as connection:
         properties = pika.BasicProperties(
             type=kind, message_id=message_id, timestamp=int(time.time())
         )
@@ -169,9 +172,10 @@ def test_a_repeated_message_is_said_to_have_changed_nothing(observed: Observed) 
 
 
 def test_no_log_tells_a_password(observed: Observed) -> None:
-    password = pika.URLParameters(observed.stack.broker_url).credentials.password
-    for service in observed.services.values():
-        assert password not in service.log
+    for user in BrokerUser:
+        password = pika.URLParameters(observed.stack.logins.of(user)).credentials.password
+        for service in observed.services.values():
+            assert password not in service.log
 
 
 def test_workers_count_folds_verdicts_slots_and_the_cache(observed: Observed) -> None:

@@ -246,12 +246,14 @@ def test_a_worker_sends_nothing_by_a_second_routing_key(stack: Stack, header: st
     _, message = SMUGGLED["a data set"]
     message = replace(message, routing_key="folds.default", headers={header: ["data"]})
     (prepare,) = [each for each in stack.services if "prepare" in str(each.process.args)]
-    before = prepare.log.count("action=detoured")
+    before = prepare.log.count('"action": "detoured"')
     with channel_of(stack.logins.of(WORKER)) as channel:
         channel.basic_publish(WORK, message.routing_key, message.body, to_pika(message))
 
         # Then the prepare worker drops it, and the collector knows no such data set
-        wait_until(lambda: prepare.log.count("action=detoured") > before, what="that it is dropped")
+        wait_until(
+            lambda: prepare.log.count('"action": "detoured"') > before, what="that it is dropped"
+        )
     assert stack.rows("SELECT name FROM datasets WHERE name = 'smuggled'") == []
 
 
@@ -356,4 +358,4 @@ def test_a_worker_sends_nothing_round_by_dead_letters(stack: Stack, what: str) -
     # And the prepare worker prepares nothing
     if exchange == WORK:
         (prepare,) = [each for each in stack.services if "prepare" in str(each.process.args)]
-        prepare.wait_for("action=detoured")
+        prepare.wait_for('"action": "detoured"')
