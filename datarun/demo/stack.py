@@ -25,7 +25,13 @@ def temporary_stack(settings: Settings, home: Path | None, listen: Listener) -> 
     """
     folder = home or Path(tempfile.mkdtemp(prefix="datarun-demo-"))
     own = settings.model_copy(
-        update={"home": folder.absolute(), "broker": None, "database": None, "grace_seconds": 0.0}
+        update={
+            "home": folder.absolute(),
+            "broker": None,
+            "database": None,
+            "metrics_port": None,  # A stack that stays may have it.
+            "grace_seconds": 0.0,
+        }
     )
     keep = home is not None
     try:
