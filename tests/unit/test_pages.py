@@ -14,9 +14,6 @@ from tests.support.pages import LANGUAGES, OWN_TESTS, Block, blocks_of, excuse, 
 BLOCKS = [block for page in pages() for block in blocks_of(page)]
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 
-# Pages that the index names before they are there: they come from other branches.
-COMING = {"object-store.md", "operations.md"}
-
 
 def anchors(page: Path) -> set[str]:
     """What a link to a heading of this page ends with, as forges make it."""
@@ -69,7 +66,7 @@ def test_a_page_links_to_what_is_there() -> None:
         for link in LINK.findall(page.read_text(encoding="utf-8")):
             name, _, anchor = link.partition("#")
             target = page.parent / name if name else page
-            if link.startswith(("http:", "https:")) or (name in COMING and not target.exists()):
+            if link.startswith(("http:", "https:")):
                 continue
             if not target.exists() or (anchor and anchor not in anchors(target)):
                 broken.append(f"{name_of(page)}: {link}")
