@@ -36,19 +36,21 @@ def _reader(
         large: LargeBodies = request.app.state.large_bodies
         async with AsyncExitStack() as held:
             async with large.received(request, user.username) as received:
-                is_large = not isinstance(received, bytes)
-                if is_large:
+                if not isinstance(received, bytes):
                     await held.enter_async_context(large.place())
                 # In a thread: it may have hundreds of megabytes.
-                body = await run_in_threadpool(_read, model, received, optional)
-            if not is_large and await run_in_threadpool(swells, body.texts):
+                body, grows = await run_in_threadpool(_read, model, received, optional)
+            if grows:
                 await held.enter_async_context(large.place())
             yield body
 
     return read
 
 
-def _read(model: type[BodyModel], received: bytes | IO[bytes], optional: bool) -> BodyModel:
+def _read(
+    model: type[BodyModel], received: bytes | IO[bytes], optional: bool
+) -> tuple[BodyModel, bool]:
+    """The body, and whether its texts inflate to much more than it is."""
     if isinstance(received, bytes):
         raw = received
     else:
@@ -56,4 +58,5 @@ def _read(model: type[BodyModel], received: bytes | IO[bytes], optional: bool) -
         raw = received.read()
     if optional and not raw.strip():
         raw = b"{}"
-    return parsed(model, raw)
+    body = parsed(model, raw)
+    return body, isinstance(received, bytes) and swells(body.texts)
