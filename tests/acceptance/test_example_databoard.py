@@ -37,6 +37,7 @@ def databoard(running: Folder, way: str) -> list[tuple[int, str, str, str]]:
     return [(int(fold), name, state, rest) for fold, name, state, rest in LINE.findall(done.stdout)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("way", "base"), [("rest", 2000), ("messages", 1000)])
 def test_every_fold_is_scored_or_says_why_not_the_second_time_too(
     running: Folder, way: str, base: int

@@ -11,6 +11,7 @@ from tests.support.deadline import wait_until
 from tests.support.rabbitmq import Vhost
 
 
+@pytest.mark.slow
 def test_ctrl_c_stops_everything_in_order(folder: Folder) -> None:
     # Given a stack in the foreground
     command = folder.start("up", "--slots", "1")

@@ -46,6 +46,7 @@ def test_running_stack_is_found_from_a_folder_below(running: Folder) -> None:
     assert "folds worker" not in Folder(below).succeed("status")
 
 
+@pytest.mark.slow
 def test_stack_of_a_folder_above_is_named_and_left_alone(running: Folder, vhost: Vhost) -> None:
     # Given a stack, and somebody deeper in the tree
     below = Folder(running.path / "other")
@@ -146,6 +147,7 @@ def test_killed_node_is_started_again_with_what_waits_in_it(folder: Folder) -> N
     wait_until(tested, within=60, every=0.5)
 
 
+@pytest.mark.slow
 def test_given_broker_is_used_and_left_alone(folder: Folder, vhost: Vhost) -> None:
     # Given a RabbitMQ that somebody else runs
     # When a stack is started with it

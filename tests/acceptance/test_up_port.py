@@ -62,6 +62,7 @@ def test_taken_port_is_said_and_the_former_one_is_kept(folder: Folder, vhost: Vh
     assert port_of(folder.up("--slots", "1", **broker)) == former
 
 
+@pytest.mark.slow
 def test_only_this_runs_log_is_shown_when_a_service_cannot_start(
     folder: Folder, vhost: Vhost
 ) -> None:

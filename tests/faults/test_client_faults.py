@@ -370,6 +370,7 @@ def own_node(tmp_path: Path) -> Iterator[PrivateNode]:
     node.stop(clean=False)
 
 
+@pytest.mark.slow
 def test_a_broker_killed_and_restarted_is_survived_by_a_client_in_the_middle(
     own_node: PrivateNode,
 ) -> None:

@@ -33,6 +33,7 @@ def arguments_of_everybody() -> Iterator[str]:
                 continue
 
 
+@pytest.mark.slow
 def test_no_password_is_told_whatever_goes_wrong(
     vhost: Vhost,
     proxy: Callable[[int], TcpProxy],

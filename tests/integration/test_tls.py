@@ -93,6 +93,7 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TlsNode]:
         running.stop(clean=False)
 
 
+@pytest.mark.slow
 def test_folds_run_with_nothing_but_tls(node: TlsNode, tmp_path: Path) -> None:
     # Given services and a client that log in over TLS, with certificates of their own
     logins = node.logins()
