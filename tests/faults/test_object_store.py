@@ -144,7 +144,7 @@ def test_store_away_while_a_data_set_is_prepared_and_then_fetched(
     prepare, folds = running.worker[Role.PREPARE], running.worker[Role.FOLDS]
     running.s3.kill()
     coming = running.publish("away")
-    prepare.wait_for("action=store_away")
+    prepare.wait_for('"action": "store_away"')
 
     # When it comes back, the data set is ready
     running.s3.start()
@@ -153,7 +153,7 @@ def test_store_away_while_a_data_set_is_prepared_and_then_fetched(
     # Given a fold whose data set is in a store that is away again
     running.s3.kill()
     running.fold(2, "away")
-    folds.wait_for("action=fold_waits")
+    folds.wait_for('"action": "fold_waits"')
 
     # Then a fold whose data set is here does not wait for that
     running.fold(3, "here")
@@ -171,17 +171,17 @@ def test_store_away_before_the_labels_are_read_holds_up_nothing_else(
 ) -> None:
     # Given a data set that was prepared while there was no collector
     running.collector.stop()
-    prepared = running.worker[Role.PREPARE].log.count("action=data_ready")
+    prepared = running.worker[Role.PREPARE].log.count('"action": "data_ready"')
     coming = running.publish("unread")
     wait_until(
-        lambda: running.worker[Role.PREPARE].log.count("action=data_ready") > prepared,
+        lambda: running.worker[Role.PREPARE].log.count('"action": "data_ready"') > prepared,
         what="a data set prepared",
     )
 
     # When the collector comes back, and the store is away
     running.s3.kill()
     running.collector = running.stack.start_collector(**running.settings)
-    running.collector.wait_for("action=dataset_held")
+    running.collector.wait_for('"action": "dataset_held"')
 
     # Then folds of other data sets are scored
     running.fold(4, "here")

@@ -15,7 +15,7 @@ BLOCKS = [block for page in pages() for block in blocks_of(page)]
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 
 # Pages that the index names before they are there: they come from other branches.
-COMING = {"object-store.md", "operations.md"}
+COMING = {"object-store.md"}
 
 
 def anchors(page: Path) -> set[str]:
