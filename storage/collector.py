@@ -27,13 +27,14 @@ from schemas.topology import (
     heartbeats_queue,
 )
 from schemas.wire import unpack
-from storage import gauges, upkeep
+from storage import upkeep
 from storage.accepted import AcceptedWork
 from storage.answers import Answers
 from storage.apply import Applied, Rules, apply_batch, set_aside
 from storage.database import Database, Stopping
 from storage.engine import transaction
 from storage.fold_events import FoldRules
+from storage.gauges import measure
 from storage.held_datasets import Batch, HeldDatasets
 from storage.incoming import Incoming, read
 from storage.labels import LabelsCache
@@ -117,7 +118,7 @@ class Collector:
                 ("sweep", self._sweep.run()),
                 ("daily", self._daily()),
                 ("pulse", show_life(self._link, self._database, self._settings)),
-                *self._measuring(),
+                ("measuring", measure(self._database, self._workers, self._settings)),
             )
         ]
         failing = asyncio.create_task(self._held.failed.wait(), name="held")
@@ -269,12 +270,6 @@ class Collector:
             await self._database.insist(self._in_transaction, upkeep.repeat_state, now)
             await self._database.insist(self._in_transaction, upkeep.prune, now)
             await self._database.pause(DAY_SECONDS)
-
-    def _measuring(self) -> list[tuple[str, Coroutine[Any, Any, None]]]:
-        """Only where somebody reads it."""
-        if self._settings.metrics_port is None:
-            return []
-        return [("measuring", gauges.measure(self._database, self._workers))]
 
     async def _drain_at_the_end(self) -> None:
         try:

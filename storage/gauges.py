@@ -9,6 +9,7 @@ from datetime import datetime
 from sqlalchemy import Engine
 
 from schemas.errors import DatabaseAway
+from schemas.settings import Settings
 from schemas.states import Role
 from storage import metrics, outbox
 from storage.database import Database
@@ -16,11 +17,15 @@ from storage.engine import snapshot
 from storage.workers import Workers
 
 LOOK_SECONDS = 5.0
+LONG_SECONDS = 24 * 3600.0
 
 
-async def measure(database: Database, workers: Workers) -> None:
-    """Look until the collector stops."""
+async def measure(database: Database, workers: Workers, settings: Settings) -> None:
+    """Look until the collector stops; where nobody scrapes, there is nothing to look for."""
     while True:
+        if settings.metrics_port is None:
+            await database.pause(LONG_SECONDS)
+            continue
         alive = Counter(heartbeat.role for heartbeat in workers.alive())
         for role in Role:
             metrics.WORKERS.labels(role.value).set(alive[role])

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import pytest
+
 from schemas.permissions import BrokerUser
 from schemas.settings import read_connection
 from tests.support.command import Folder, environment, keep_urls, stack_in
