@@ -89,7 +89,9 @@ ATTACKS = (
                     shared[start] = 1
         """),
         fails(
-            FailureKind.MEMORY, FailureKind.CRASHED, sentence=rf"{_OVER}|crashed: SIGBUS in train; .*"
+            FailureKind.MEMORY,
+            FailureKind.CRASHED,
+            sentence=rf"{_OVER}|crashed: SIGBUS in train; .*",
         ),
         _LITTLE,
         harmful=True,
