@@ -34,7 +34,7 @@ KEPT_VARIABLES = ("PATH", "LANG", "TZ", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES
 """All that a fold learns of the worker's environment: no address, no password."""
 
 _OPEN_FILES = 1024
-_NICENESS = 5
+_NICENESS = 10
 _OUR_PACKAGES = frozenset({"consumer", "schemas"})
 
 
