@@ -207,6 +207,8 @@ class SlotLink:
     def _begin(self) -> None:
         """The slot waits until it is in its control group. If it dies, its socket will say so."""
         number = _process_number(self._pidfd)
+        if number < 0:
+            return
         with contextlib.suppress(ProcessLookupError, BrokenPipeError):
             for pid in (number, *descendants(number)):
                 self.group.take(pid)

@@ -79,9 +79,10 @@ class SlotGroup:
         self._memory = memory
         self._pids = pids
         self._limit = "memory.max" if unified else "memory.limit_in_bytes"
-        self._events = "memory.events" if unified else "memory.oom_control"
+        self._unified = unified
         self._set: tuple[int, int] | None = None
         self._kills = 0
+        self._hits = 0
         self._refusals = 0
 
     @classmethod
@@ -109,27 +110,41 @@ class SlotGroup:
         """For the next fold: bytes, and processes with their threads."""
         if self._set == (memory, processes):
             return
-        if self._memory is not None:
-            # Pages of files that the last fold has read are given back. Where that is not enough,
-            # the former limit stays, and the fold is held by its slot alone.
-            with _tolerated(errno.EBUSY):
-                (self._memory / self._limit).write_text(str(memory + _SPARE_MEMORY))
+        self._set = None
         if self._pids is not None:
             most = min(processes + _SPARE_PROCESSES, _MOST_PROCESSES)
             (self._pids / "pids.max").write_text(str(most))
+        if self._memory is not None:
+            # Pages of files that the last fold has read are given back. Where that is not enough,
+            # the former limit stays, and this fold is held by its slot alone.
+            try:
+                (self._memory / self._limit).write_text(str(memory + _SPARE_MEMORY))
+            except OSError as error:
+                if error.errno == errno.EBUSY:
+                    return
+                raise
         self._set = memory, processes
 
     def enforced(self) -> Literal["memory", "processes"] | None:
         """The limit for which the kernel has killed one of its processes, or refused a new one,
         since this was last asked."""
-        kills, refusals = self._kills, self._refusals
+        kills, hits, refusals = self._kills, self._hits, self._refusals
         if self._memory is not None:
-            self._kills = _count(self._memory / self._events, "oom_kill")
+            self._kills, self._hits = self._kills_and_hits(self._memory)
         if self._pids is not None:
             self._refusals = _count(self._pids / "pids.events", "max")
-        if self._kills > kills:
+        # Killed alone says nothing: the machine, or a group above, may have been out of memory.
+        if self._kills > kills and self._hits > hits:
             return "memory"
         return "processes" if self._refusals > refusals else None
+
+    def _kills_and_hits(self, memory: Path) -> tuple[int, int]:
+        """How often one of its processes was killed for memory, and its own limit was met."""
+        if self._unified:
+            events = memory / "memory.events"
+            return _count(events, "oom_kill"), _count(events, "oom")
+        kills = _count(memory / "memory.oom_control", "oom_kill")
+        return kills, int((memory / "memory.failcnt").read_text())
 
     def remove(self) -> None:
         """Once nothing is in it any more; else it is left, and found by a later worker."""

@@ -68,6 +68,20 @@ def run_in(group: SlotGroup, code: str) -> int:
     return process.returncode
 
 
+def memory_limit_of(group: SlotGroup) -> Path:
+    """The file with the limit."""
+    with subprocess.Popen(["sleep", "60"]) as process:
+        group.take(process.pid)
+        holds = [
+            Path(folder)
+            for folder in made_groups()
+            if str(process.pid) in (Path(folder) / "cgroup.procs").read_text().split()
+        ]
+        process.kill()
+    names = ("memory.max", "memory.limit_in_bytes")
+    return next(folder / name for folder in holds for name in names if (folder / name).exists())
+
+
 def test_kernel_kills_what_takes_too_much_memory_at_once(group: SlotGroup) -> None:
     # Given a group that may have 100 MiB
     group.limit(100 << 20, 16)
@@ -100,6 +114,61 @@ def test_what_stays_within_its_limits_is_left_alone(group: SlotGroup) -> None:
 
     assert run_in(group, "taken = b'x' * (50 << 20)") == 0
     assert group.enforced() is None
+
+
+def test_what_dies_by_another_limit_is_not_said_to_have_met_its_own(group: SlotGroup) -> None:
+    # Given a group that may have 1 GiB, in one that may have 100 MiB, as in a small container
+    group.limit(100 << 20, 16)
+    limit = memory_limit_of(group)
+    outer, unified = limit.parent, limit.name == "memory.max"
+    inner = outer / "inner"
+    if unified:
+        (outer / "cgroup.subtree_control").write_text("+memory")
+    inner.mkdir()
+    below = SlotGroup(inner, unified=unified)
+    below.limit(1 << 30, 16)
+
+    # When a process takes what is between
+    try:
+        status = run_in(below, "taken = b'x' * (500 << 20)")
+
+        # Then it is dead, and not for the inner limit
+        assert status == -signal.SIGKILL
+        assert below.enforced() is None
+    finally:
+        below.remove()
+
+
+def test_limit_that_could_not_be_lowered_is_lowered_for_the_next_fold(group: SlotGroup) -> None:
+    # Given a group with more in it than the next fold may have, which nothing can take away
+    group.limit(1 << 30, 16)
+    file = memory_limit_of(group)
+    limit = int(file.read_text())
+    code = "import sys; taken = b'x' * (300 << 20); print('has it', flush=True); sys.stdin.readline()"
+    with subprocess.Popen(
+        [sys.executable, "-c", WAITS + code],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as holder:
+        assert holder.stdin is not None
+        assert holder.stdout is not None
+        group.take(holder.pid)
+        holder.stdin.write("go\n")
+        holder.stdin.flush()
+        holder.stdout.readline()
+        group.limit(100 << 20, 16)
+        if file.name == "memory.max":
+            holder.kill()
+            pytest.skip("version 2 kills what is too much")
+        assert int(file.read_text()) == limit
+        holder.communicate("go\n")
+
+    # When the next fold has the same limit
+    group.limit(100 << 20, 16)
+
+    # Then it is set
+    assert int(file.read_text()) < limit
 
 
 def test_next_fold_has_limits_of_its_own(
