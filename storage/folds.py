@@ -12,7 +12,7 @@ from schemas.datasets import DatasetReference
 from schemas.errors import MessageError
 from schemas.messages import AcknowledgeMessage, CancelMessage, FoldMessage
 from schemas.states import Culprit, FailureKind, FoldState, Phase
-from schemas.topology import ACCEPTED_HEADER
+from schemas.topology import ACCEPTED_HEADER, REPLAYED_HEADER
 from schemas.verdicts import Verdict
 from schemas.wire import Envelope, readable_fold_id
 from storage.arrays import StoredArray
@@ -41,7 +41,7 @@ def publish_fold(work: WorkingSet, envelope: Envelope, message: FoldMessage) -> 
     run = _described(work, envelope, message)
     if current is None:
         work.put(run)
-    elif message.force or current.files_digest is None:
+    elif message.force or current.files_digest is None or _is_replayed(envelope, current):
         _supersede(work, current, run_id)
         run = replace(run, generation=current.generation + 1)
         work.put(run)
@@ -143,6 +143,15 @@ def uploader(envelope: Envelope, claimed: str | None) -> str | None:
 
 def _is_open(run: Run) -> bool:
     return run.standing is Standing.CURRENT and not run.state.is_terminal
+
+
+def _is_replayed(envelope: Envelope, current: Run) -> bool:
+    """Whether this takes the place of the very message that the current run was refused by.
+
+    Its letter is gone by now: a rejected second run would be the end of it.
+    """
+    replays = envelope.headers.get(REPLAYED_HEADER) == current.run_id
+    return replays and current.state is FoldState.ERROR
 
 
 def _described(work: WorkingSet, envelope: Envelope, message: FoldMessage) -> Run:
