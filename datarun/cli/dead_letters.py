@@ -51,7 +51,12 @@ def list_(
         stdout().print("There are no dead letters.")
         return
     rows = [
-        (letter.id[:_SHORT], letter.source, len(letter.envelope.body), _plain(letter.reason))
+        (
+            _plain(letter.id[:_SHORT]),
+            _plain(letter.source),
+            len(letter.envelope.body),
+            _plain(letter.reason),
+        )
         for letter in found
     ]
     stdout().print(table(("id", "key", "bytes", "reason"), rows, right=("bytes",)))
@@ -127,7 +132,8 @@ def replay(
         names = {"key": envelope.routing_key, "message_id": envelope.message_id}
         print_json({"replayed": letter.id, **names})
     else:
-        stdout().print(f"sent again with key {envelope.routing_key}, as {envelope.message_id}")
+        sentence = f"sent again with key {_plain(envelope.routing_key)}, as {envelope.message_id}"
+        stdout().print(sentence, markup=False)
 
 
 @app.command()
@@ -139,7 +145,7 @@ def discard(letter_id: LetterId, broker: BrokerUrl = None, json: Json = False) -
     if json:
         print_json({"discarded": letter.id})
     else:
-        stdout().print(f"{letter.id} is gone")
+        stdout().print(f"{_plain(letter.id)} is gone", markup=False)
 
 
 def _opened(broker: str | None) -> DeadLetters:

@@ -196,3 +196,17 @@ def test_ids_that_name_no_letter(
     done = shell.run("dead-letters", *arguments)
     assert done.returncode == 1
     assert says in done.stderr
+
+
+def test_an_id_is_shown_as_text_whatever_is_in_it(wire: Wire, shell: Folder) -> None:
+    # Given a letter whose id is markup, and would clear a terminal
+    name = "[/x]\x1b[2J"
+    wire.services.publish(DEAD, "folds.\x1b[2J", os.urandom(8), {"message_id": name})
+
+    # When it is listed and thrown away
+    said = shell.succeed("dead-letters", "list") + shell.succeed("dead-letters", "discard", "[/x]")
+
+    # Then it is said of it
+    assert "[/x]\N{REPLACEMENT CHARACTER}[2J is gone" in said
+    assert "\x1b" not in said
+    assert name not in ids(shell)
