@@ -34,7 +34,7 @@ class LineFormatter(logging.Formatter):
     def formatMessage(self, record: logging.LogRecord) -> str:
         """The line, then everything that was passed as `extra`."""
         # A submission's error may be in it: it begins no line of its own, and moves no cursor.
-        line = _CONTROL.sub(lambda found: repr(found[0])[1:-1], super().formatMessage(record))
+        line = _escaped(super().formatMessage(record))
         pairs = [f"{key}={_word(value)}" for key, value in _fields(record).items()]
         return f"{line}  {' '.join(pairs)}"
 
@@ -83,19 +83,24 @@ def log_to_stderr(
 
 
 def readable(line: str) -> str:
-    """A line of a log for a person: one of JSON as text, any other as it is."""
+    """A line of a log for a person: one of JSON as text, any other as it is; none moves a cursor."""
     try:
         document = json.loads(line)
         at = datetime.fromisoformat(document["time"]).astimezone()
-        said = f"{at:%Y-%m-%dT%H:%M:%S%z} {document['level']:<7} {document['message']}"
-    except (ValueError, KeyError, TypeError):
-        return line
-    return f"{said}\n{document['exception']}" if "exception" in document else said
+        said = [f"{at:%Y-%m-%dT%H:%M:%S%z} {document['level']:<7} {document['message']}"]
+        said += document.get("exception", "").splitlines()
+    except (ValueError, KeyError, TypeError, AttributeError):
+        said = [line]
+    return "\n".join(map(_escaped, said))
 
 
 def without_passwords(text: str) -> str:
     """`text`, in whose URLs `***` stands for each password."""
     return _PASSWORD.sub(r"\1:***@", text) if "://" in text else text
+
+
+def _escaped(text: str) -> str:
+    return _CONTROL.sub(lambda found: repr(found[0])[1:-1], text)
 
 
 def _fields(record: logging.LogRecord) -> dict[str, Any]:

@@ -67,6 +67,22 @@ def test_line_of_json_is_shown_to_a_person_as_text() -> None:
     assert readable("17") == "17"
 
 
+def test_what_json_has_escaped_does_not_reach_a_terminal() -> None:
+    # Given a line with what a submission's error says, and a traceback
+    try:
+        raise ValueError("\x1b[2J")
+    except ValueError:
+        error = sys.exc_info()
+    line = JsonFormatter("worker").format(record("failed: \x1b]0;x\x07\nforged", exc_info=error))
+
+    # When it is shown, then it is one event, and the traceback has its lines
+    first, *traceback = readable(line).split("\n")
+    assert first.endswith(r"failed: \x1b]0;x\x07\nforged")
+    assert len(traceback) > 2
+    assert "\x1b" not in readable(line)
+    assert readable("\x1b[2J") == r"\x1b[2J"
+
+
 def test_without_prometheus_client_all_goes_on_unless_a_port_is_set() -> None:
     # Given a Python without it
     program = """
