@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
+from functools import partial
 
 from broker.blob_store import BlobStore
 from schemas.errors import BlobError, BrokerUnreachable, DatabaseAway
@@ -37,12 +39,17 @@ class AcceptedWork:
             if upload is None:
                 await self._database.pause(LOOK_SECONDS)
                 continue
+            broken_off = threading.Event()
             try:
-                # In a thread of its own: it takes as long as the files are large.
-                await asyncio.to_thread(upload_files, engine, self._blobs, upload)
+                # In a thread of its own: it takes as long as the files are large, or the store away.
+                await asyncio.to_thread(
+                    upload_files, engine, self._blobs, upload, partial(_go_on, broken_off)
+                )
             except (BlobError, BrokerUnreachable, DatabaseAway) as error:
                 logger.warning(str(error), extra={"action": "raw_data_not_uploaded"})
                 await self._database.pause(UPLOAD_AGAIN_SECONDS)
+            finally:
+                broken_off.set()
             self._publisher.look()
 
     async def release_folds(self) -> None:
@@ -52,3 +59,8 @@ class AcceptedWork:
                 self._publisher.look()
             else:
                 await self._database.pause(LOOK_SECONDS)
+
+
+def _go_on(broken_off: threading.Event, _bytes: int) -> None:
+    if broken_off.is_set():
+        raise BlobError("the collector is stopping")

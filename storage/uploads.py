@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import Engine, insert, select, update
+from sqlalchemy import Connection, Engine, insert, select, update
 
 from broker.blob_store import BlobStore
+from broker.object_store import Progress
+from schemas.errors import BrokerError
 from schemas.messages import DataMessage, UploadedFile
 from schemas.states import Visibility
 from storage.engine import snapshot, transaction
@@ -46,22 +48,31 @@ def next_upload(engine: Engine, *, ours: bool) -> Upload | None:
     return Upload(row.id, row.message_id, row.raw_data_id, row.body) if row is not None else None
 
 
-def upload_files(engine: Engine, store: BlobStore, upload: Upload) -> None:
+def upload_files(
+    engine: Engine, store: BlobStore, upload: Upload, go_on: Progress | None = None
+) -> None:
     """Write the large files as blobs, then let the message go, naming them.
 
     Every try writes blobs of its own, and only one try's are named: two collectors that upload at
     the same time do not mix, and what a killed one wrote is deleted with its data set's uploads.
-    Raises DatabaseAway and BlobError; then the message stays where it is.
+    Raises DatabaseAway and BrokerError; then the message stays where it is. `go_on` may raise to
+    break off.
     """
     with snapshot(engine) as connection:
         files = file_sizes(connection, upload.raw_data_id)
     large = large_files(files)
     blobs = {file.name: store.new() for file in large}
     _own(engine, upload.message_id, list(blobs.values()))
-    uploads = {
-        file.name: _upload(engine, store, upload.raw_data_id, file, blobs[file.name])
-        for file in large
-    }
+    try:
+        uploads = {
+            file.name: _upload(engine, store, upload.raw_data_id, file, blobs[file.name], go_on)
+            for file in large
+        }
+    except BrokerError:
+        # Tries may be many, and the data set that would take these along has not begun.
+        with transaction(engine) as connection:
+            _doom(connection, blobs.values())
+        raise
     draft = DataMessage.model_validate_json(upload.body)
     body = draft.model_copy(update={"uploads": uploads}).model_dump_json().encode()
     with transaction(engine) as connection:
@@ -71,11 +82,7 @@ def upload_files(engine: Engine, store: BlobStore, upload: Upload) -> None:
             .values(body=body, raw_data_id=None)
         )
         if done.rowcount == 0:
-            connection.execute(
-                update(Blob)
-                .where(Blob.blob.in_(blobs.values()))
-                .values(delete_at=datetime.now(UTC))
-            )
+            _doom(connection, blobs.values())
     logger.info(
         "registered files uploaded",
         extra={"action": "raw_data_uploaded", "message_id": upload.message_id},
@@ -109,13 +116,25 @@ def _own(engine: Engine, message_id: str, blobs: Sequence[str]) -> None:
         connection.execute(insert(Blob), rows)
 
 
+def _doom(connection: Connection, blobs: Iterable[str]) -> None:
+    """Nobody will name them."""
+    connection.execute(
+        update(Blob).where(Blob.blob.in_(list(blobs))).values(delete_at=datetime.now(UTC))
+    )
+
+
 def _upload(
-    engine: Engine, store: BlobStore, raw_data_id: int, file: RawFileSize, blob: str
+    engine: Engine,
+    store: BlobStore,
+    raw_data_id: int,
+    file: RawFileSize,
+    blob: str,
+    go_on: Progress | None,
 ) -> UploadedFile:
     with tempfile.TemporaryFile() as spool:
         with snapshot(engine) as connection:
             for piece in read_pieces(connection, raw_data_id, file):
                 spool.write(piece)
         spool.seek(0)
-        size, sha256 = store.write(Visibility.RAW, blob, spool)
+        size, sha256 = store.write(Visibility.RAW, blob, spool, on_progress=go_on)
     return UploadedFile(size=size, sha256=sha256, blob=blob)

@@ -13,11 +13,14 @@ from sqlalchemy import Engine, insert, select
 
 from broker.blob_store import BlobStore
 from broker.object_store import ObjectStore
+from schemas.errors import StoreUnreachable
 from schemas.messages import DataMessage
 from schemas.states import Visibility
+from storage.accepted import AcceptedWork
 from storage.database import Database
 from storage.engine import open_engine, transaction, upgrade
 from storage.models import Blob
+from storage.publisher import OutboxPublisher
 from storage.sweep import Sweep
 from storage.uploads import INLINE_BYTES, next_upload, upload_files
 from tests.support.rest import IRIS, Rest, packed
@@ -67,6 +70,50 @@ def test_large_registered_files_are_uploaded_to_the_store(rest: Rest, tmp_path: 
     with rest.engine.connect() as connection:
         rows = connection.execute(select(Blob.blob, Blob.owner)).all()
     assert [tuple(row) for row in rows] == [(uploaded.blob, task_id)]
+
+
+def test_a_try_that_fails_leaves_nothing_behind(rest: Rest, tmp_path: Path) -> None:
+    # Given registered files, and a store that is away
+    table = IRIS + "1.4,setosa\n" * (INLINE_BYTES // 10)
+    root = tmp_path / "store"
+    blobs = BlobStore(NO_BROKER, ObjectStore(f"file://{root}", patience=0))
+    rest.split(rest.register("iris", files={"iris.csv": packed(table)}))
+    upload = next_upload(rest.engine, ours=True)
+    assert upload is not None
+
+    # When they are tried twice
+    for _ in range(2):
+        with pytest.raises(StoreUnreachable):
+            upload_files(rest.engine, blobs, upload)
+
+    # Then what those tries would have written is to be deleted, and the message still waits
+    with rest.engine.connect() as connection:
+        assert None not in connection.scalars(select(Blob.delete_at)).all()
+    assert next_upload(rest.engine, ours=True) == upload
+
+
+async def test_a_collector_that_stops_does_not_wait_for_the_store(
+    rest: Rest, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    # Given an upload that waits for a store, with more patience than anybody has
+    table = IRIS + "1.4,setosa\n" * (INLINE_BYTES // 10)
+    blobs = BlobStore(NO_BROKER, ObjectStore(f"file://{tmp_path / 'store'}", patience=600))
+    rest.split(rest.register("iris", files={"iris.csv": packed(table)}))
+    database = Database(rest.engine, asyncio.Event())
+    publisher = OutboxPublisher(None, database)  # type: ignore[arg-type]
+    publisher.wake(filled=False)
+    uploading = asyncio.create_task(AcceptedWork(database, blobs, publisher).upload())
+    async with asyncio.timeout(10):
+        while "create or mount it" not in caplog.text:
+            await asyncio.sleep(0.01)
+
+    # When the collector stops
+    uploading.cancel()
+
+    # Then no thread is left that would keep its process alive
+    async with asyncio.timeout(10):
+        await asyncio.get_running_loop().shutdown_default_executor()
+    database.close()
 
 
 async def test_parts_are_deleted_once_the_store_is_back(
