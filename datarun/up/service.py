@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,7 +21,7 @@ STABLE_SECONDS = 60.0
 """A service that has lived for so long is started again after the shortest pause."""
 
 MAX_LOG_BYTES = 10 << 20
-"""A log that is longer when its service starts is put aside; one old log is kept."""
+"""A log that is longer is put aside; one old log is kept."""
 
 
 class Pauses:
@@ -55,7 +57,7 @@ class ServiceProcess:
 
     def start(self) -> None:
         """Start it, in a session of its own: Ctrl-C in a terminal is for the supervisor alone."""
-        _put_long_log_aside(self.log)
+        self.put_long_log_aside()
         # -P: the folder that the user happens to be in is no place to import from.
         command = [sys.executable, "-P", "-m", "datarun.up.child", str(os.getpid())]
         with self.log.open("ab") as log:
@@ -104,6 +106,16 @@ class ServiceProcess:
         if self._process is not None and self._process.poll() is None:
             self._process.send_signal(number)
 
+    def put_long_log_aside(self) -> None:
+        """Its content, since a service goes on with the file it has; what it says meanwhile, in
+        some milliseconds, is lost."""
+        with contextlib.suppress(OSError):
+            if self.log.stat().st_size > MAX_LOG_BYTES:
+                with contextlib.suppress(OSError):  # a full disk takes no copy, and is given this
+                    shutil.copyfile(self.log, self.log.with_suffix(".log.1"))
+                os.truncate(self.log, 0)
+                self._log_begins = 0
+
     def log_tail(self, lines: int = 15) -> str:
         """The end of its log, as far as it has written that since it was started."""
         return tail(self.log, lines, self._log_begins)
@@ -128,8 +140,3 @@ def tail(log: Path, lines: int, begin: int = 0) -> str:
     except FileNotFoundError:
         return ""
     return "\n".join(map(readable, text.splitlines()[-lines:]))
-
-
-def _put_long_log_aside(log: Path) -> None:
-    if log.exists() and log.stat().st_size > MAX_LOG_BYTES:
-        log.replace(log.with_suffix(".log.1"))

@@ -106,6 +106,8 @@ class Supervisor:
                 "home": self._home.folder,
                 "broker": None,
                 **dict.fromkeys(("broker_ca", "broker_cert", "broker_key")),
+                # An administrator's login is for no service, and one pulse is not for several.
+                **dict.fromkeys(("management", "pulse")),
                 "heartbeat_seconds": min(self._settings.heartbeat_seconds, HEARTBEAT_SECONDS),
                 "consumer_timeout_raised": self._broker.consumer_timeout_raised,
             }
@@ -184,6 +186,7 @@ class Supervisor:
             self._broker.start()
             self._say(NoticeKind.STARTED, "broker", f"{self._broker.description} is running again")
         for process in self._services:
+            process.put_long_log_aside()
             name = process.service.name
             if death := process.death():
                 self._say(
