@@ -84,6 +84,10 @@ def test_no_password_is_told_whatever_goes_wrong(
         connection = read_connection(folder.home)
         gateway = connection["gateway"]["password"]
 
+        # Then no service has the administrator's login
+        for pid in connection["pids"].values():
+            assert vhost.node.password not in Path(f"/proc/{pid}/environ").read_text()
+
         # When the status is asked for, and everything goes wrong that can
         said.append(folder.succeed("status"))
         document = folder.json("status")
