@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,23 +11,12 @@ import yaml
 
 from broker.loopback_ports import is_free
 from tests.support.command import ROOT, Folder, environment
+from tests.support.pages import path_with_datarun
 from tests.support.submissions import DUMMY
 
 PAGE = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
 # Blocks marked `sh` are about other machines, or name an id that a reader puts in.
 BLOCKS = re.compile(r"^```bash\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-
-
-@pytest.fixture
-def programs(tmp_path: Path) -> str:
-    """A PATH on which `datarun` and `python` are those of this environment, and of this tree."""
-    folder = tmp_path / "bin"
-    folder.mkdir()
-    for name, command in (("python", sys.executable), ("datarun", f"{sys.executable} -m datarun")):
-        program = folder / name
-        program.write_text(f'#!/bin/sh\nexec {command} "$@"\n', encoding="utf-8")
-        program.chmod(0o755)
-    return f"{folder}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 def three_free_ports_in_a_row() -> int:
@@ -44,8 +32,9 @@ def in_free_ports(text: str, first: int) -> str:
 
 
 @pytest.mark.slow
-def test_every_command_of_the_page_works(folder: Folder, programs: str) -> None:
+def test_every_command_of_the_page_works(folder: Folder, tmp_path: Path) -> None:
     # Given the blocks of the page
+    path = path_with_datarun(tmp_path / "bin")
     first, *others = BLOCKS.findall(in_free_ports(PAGE, three_free_ports_in_a_row()))
     assert len(others) >= 12
     said = []
@@ -54,7 +43,7 @@ def test_every_command_of_the_page_works(folder: Folder, programs: str) -> None:
         done = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", block],
             cwd=folder.path,
-            env=environment(PATH=programs),
+            env=environment(PATH=path),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

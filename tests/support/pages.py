@@ -125,7 +125,7 @@ class Reader:
         """`settings` are environment variables; a stack is found from the folder upwards."""
         self.place = place / "place"
         self.place.mkdir(parents=True)
-        self._environment = environment(PATH=_path_with_datarun(place / "bin"), **settings)
+        self._environment = environment(PATH=path_with_datarun(place / "bin"), **settings)
 
     def follow(self, page: Path) -> str:
         """Do what each block says, one after the other; AssertionError when one fails.
@@ -177,7 +177,7 @@ class Reader:
         return done.stdout
 
 
-def _path_with_datarun(programs: Path) -> str:
+def path_with_datarun(programs: Path) -> str:
     """A PATH on which `datarun` and `python` are those of this environment, and of this tree."""
     programs.mkdir()
     for name, command in (("python", sys.executable), ("datarun", f"{sys.executable} -m datarun")):
