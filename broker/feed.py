@@ -36,7 +36,6 @@ class Subscription:
         self.tag = tag
         self.arrived: asyncio.Queue[Delivery | None] = asyncio.Queue()
         self.unsettled: set[int] = set()
-        self.cancelled = False
 
     @property
     def is_live(self) -> bool:
@@ -45,7 +44,6 @@ class Subscription:
 
     def end(self, *_: object) -> None:
         """No further delivery comes; wakes whoever waits for one."""
-        self.cancelled = True
         self.arrived.put_nowait(None)
 
     async def receive(self, message: DeliveredMessage) -> None:
@@ -149,7 +147,6 @@ class Feed:
         self._bindings = bindings
         self._stream_offset = stream_offset
         self._subscription: Subscription | None = None
-        self.closed = False
 
     async def next(self) -> Delivery:
         """The next delivery; waits for one.
@@ -202,31 +199,12 @@ class Feed:
 
     async def close(self) -> None:
         """Stop consuming. What is delivered and not settled goes back to the queue."""
-        self.closed = True
         subscription, self._subscription = self._subscription, None
         if subscription is not None and subscription.is_live:
             try:
                 await subscription.channel.close()
             except LOST:
                 return
-
-    async def stop_consuming(self) -> None:
-        """Cancel the consumer but keep the channel, so that held deliveries can be settled.
-
-        Deliveries that had arrived and that nobody took go back to the queue.
-        """
-        self.closed = True
-        subscription = self._subscription
-        if subscription is None or not subscription.is_live:
-            return
-        try:
-            await subscription.channel.basic_cancel(subscription.tag)
-        except LOST:
-            return
-        while not subscription.arrived.empty():
-            delivery = subscription.arrived.get_nowait()
-            if delivery is not None:
-                await delivery.reject(requeue=True)
 
     def _advance(self, delivery: Delivery) -> None:
         if delivery.stream_offset is not None:

@@ -65,8 +65,6 @@ SERVER_NAMED = ""
 """The name of a queue of one's own that RabbitMQ shall name, `amq.gen-...`: a user who may declare
 such queues and nothing else cannot declare an exchange, whose bindings go round permissions."""
 
-SUBSCRIBER_EXPIRES_MS = 30 * 24 * 3600 * 1000
-
 
 class QueueType(StrEnum):
     """What holds the folds and data messages."""
@@ -119,7 +117,6 @@ class ClassicQueue:
     dead_letter_routing_key: str | None = None
     message_ttl_ms: int | None = None
     max_length: int | None = None
-    expires_ms: int | None = None
     single_active_consumer: bool = False
     durable: bool = True
     exclusive: bool = False
@@ -137,7 +134,6 @@ class ClassicQueue:
                 "x-dead-letter-routing-key": self.dead_letter_routing_key,
                 "x-message-ttl": self.message_ttl_ms,
                 "x-max-length": self.max_length,
-                "x-expires": self.expires_ms,
                 "x-single-active-consumer": self.single_active_consumer or None,
             }
         )
