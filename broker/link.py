@@ -250,7 +250,8 @@ class Link:
 
     def _on_close(self, connection: object, *_: object) -> None:
         # aio-pika's `closed()` resolves only when we close; a lost connection calls back here.
-        if connection is self._connection:
+        # Once: one that is lost while it is made is told of twice.
+        if connection is self._connection and self._connected.is_set():
             self._connected.clear()
             self._lost.set()
             metrics.CONNECTIONS.dec()

@@ -83,7 +83,7 @@ def log_to_stderr(
 
 
 def readable(line: str) -> str:
-    """A line of a log for a person: one of JSON as text, any other as it is; none moves a cursor."""
+    """A line of a log for a person: JSON as text, any other as it is; none moves a cursor."""
     try:
         document = json.loads(line)
         at = datetime.fromisoformat(document["time"]).astimezone()

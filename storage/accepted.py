@@ -41,7 +41,7 @@ class AcceptedWork:
                 continue
             broken_off = threading.Event()
             try:
-                # In a thread of its own: it takes as long as the files are large, or the store away.
+                # In a thread of its own: it takes as long as files are large, or the store away.
                 await asyncio.to_thread(
                     upload_files, engine, self._blobs, upload, partial(_go_on, broken_off)
                 )

@@ -144,7 +144,7 @@ def test_limit_that_could_not_be_lowered_is_lowered_for_the_next_fold(group: Slo
     group.limit(1 << 30, 16)
     file = memory_limit_of(group)
     limit = int(file.read_text())
-    code = "import sys; taken = b'x' * (300 << 20); print('has it', flush=True); sys.stdin.readline()"
+    code = "taken = b'x' * (300 << 20); print('has it', flush=True); sys.stdin.readline()"
     with subprocess.Popen(
         [sys.executable, "-c", WAITS + code],
         stdin=subprocess.PIPE,
