@@ -11,15 +11,11 @@ from schemas.errors import ConfigurationError
 PUT_BYTES = 16 << 20
 """A part of a multipart upload: S3 takes 10,000 of them, which makes 160 GiB."""
 
-_S3: dict[str, Any] = {
-    # Its own repetitions would make ours wait for minutes.
-    "config_kwargs": {
-        "connect_timeout": 5,
-        "read_timeout": 20,
-        "retries": {"total_max_attempts": 1},
-    },
-    "default_block_size": PUT_BYTES,
-}
+LEAST_SILENCE = 5.0
+MOST_SILENCE = 20.0
+"""Seconds without a byte after which a request has failed. Whoever has little patience must hear of
+it soon; less than the least, and a store that is only slow would never be done."""
+
 _S3_CHECKSUMS = {
     "AWS_REQUEST_CHECKSUM_CALCULATION": "request_checksum_calculation",
     "AWS_RESPONSE_CHECKSUM_VALIDATION": "response_checksum_validation",
@@ -29,8 +25,11 @@ _S3_CHECKSUMS = {
 _MISCONFIGURED = ("NoCredentialsError", "PartialCredentialsError", "ParamValidationError")
 
 
-def file_system(root: str) -> Any:
-    """That of the scheme of an object store's URL. Raises ConfigurationError."""
+def file_system(root: str, patience: float) -> Any:
+    """That of the scheme of an object store's URL, for whoever asks it with so much patience.
+
+    Raises ConfigurationError.
+    """
     scheme = root.partition("://")[0]
     try:
         import fsspec
@@ -42,7 +41,13 @@ def file_system(root: str) -> Any:
                 for variable, option in _S3_CHECKSUMS.items()
                 if variable not in os.environ
             }
-            options |= _S3 | {"config_kwargs": _S3["config_kwargs"] | checksums}
+            options["default_block_size"] = PUT_BYTES
+            options["config_kwargs"] = checksums | {
+                "connect_timeout": LEAST_SILENCE,
+                "read_timeout": max(LEAST_SILENCE, min(patience, MOST_SILENCE)),
+                # Its own repetitions would make ours wait for minutes.
+                "retries": {"total_max_attempts": 1},
+            }
         files = fsspec.filesystem(scheme, **options)
     except ImportError as error:
         package = {"s3": "datarun[s3]", "gs": "gcsfs"}.get(scheme, "fsspec")

@@ -2,8 +2,8 @@
 
 A part is `<root>/<visibility>/<id>`, so that the store's own rights can be cut by visibility. It
 appears whole or not at all: a store puts atomically, and in a folder a finished file is renamed.
-A store that does not answer is asked again with growing pauses, for `patience` seconds from the
-first failure without any progress since.
+A store that does not answer is asked again with growing pauses, until there has been no progress
+for `patience` seconds.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class ObjectStore:
         self._root = root
         self._patience = patience
         self._is_folder = root.startswith("file://")
-        self._files = file_system(root)
+        self._files = file_system(root, patience)
         self._place = root.removeprefix("file://") if self._is_folder else root.partition("://")[2]
 
     def write(
@@ -229,6 +229,7 @@ class ObjectStore:
         """Try until the store answers; StoreUnreachable when it does not for too long."""
         deadline, reached, pause = None, progress(), FIRST_PAUSE
         while True:
+            began = time.monotonic()
             try:
                 result = attempt()
             except StoreUnreachable as error:
@@ -236,7 +237,9 @@ class ObjectStore:
                 if deadline is None:
                     logger.warning(str(error), extra={"action": "store_away"})
                 if deadline is None or progress() > reached:
-                    deadline, reached, pause = now + self._patience, progress(), FIRST_PAUSE
+                    # Silence takes time until it is a failure.
+                    since = now if progress() > reached else began
+                    deadline, reached, pause = since + self._patience, progress(), FIRST_PAUSE
                 if now >= deadline:
                     raise
             else:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from broker import file_systems
 from broker.blob_store import BlobStore
 from broker.file_systems import PUT_BYTES
 from broker.object_store import RANGE_BYTES, ObjectStore
@@ -353,3 +356,21 @@ def test_streams_of_before_the_setting_are_still_read(admin_url: str, s3: S3Serv
 def test_a_store_whose_package_is_not_installed_is_refused_by_name() -> None:
     with pytest.raises(ConfigurationError, match=r"DATARUN_BLOBS.*pip install 'gcsfs'"):
         ObjectStore("gs://bucket")
+
+
+def test_a_store_that_takes_connections_and_says_nothing_is_given_up_as_soon(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Given somebody with little patience, and a store that hangs
+    monkeypatch.setattr(file_systems, "LEAST_SILENCE", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{listener.getsockname()[1]}")
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            monkeypatch.setenv(name, "x")
+        store = ObjectStore("s3://bucket", patience=0.1)
+
+        # When he reads, then he knows after one silence
+        began = time.monotonic()
+        with pytest.raises(StoreUnreachable, match="does not answer"):
+            store.read(PUBLIC, "stored-x", io.BytesIO(), size=1, sha256="")
+        assert time.monotonic() - began < 5
