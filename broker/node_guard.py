@@ -26,8 +26,6 @@ OPEN_FILES = 65536
 """Enough for 30,000 streams. Not the hard limit itself, which can be 2**30 in a container: Erlang
 closes every possible descriptor, one by one, whenever it starts a program."""
 
-LAST_WORDS = b"Management plugin: to stop collect_statistics"
-
 PORT_TAKEN = 3
 """Exit status when epmd could not listen on its port."""
 
@@ -74,34 +72,6 @@ def stop(child: subprocess.Popen[bytes], grace: float) -> None:
             child.wait()
 
 
-def stop_node(node: subprocess.Popen[bytes], grace: float, log: str) -> None:
-    """As `stop`, without the five seconds for which RabbitMQ waits for itself (3.10 to 4.0).
-
-    Its management plugin, asked to end, asks the process that asks it, and gives up after its
-    timeout. When it has said LAST_WORDS, all connections and queues are closed; what still runs
-    (Mnesia, Raft) is made to be killed at any moment.
-    """
-    if node.poll() is None:
-        begin = os.path.getsize(log) if os.path.exists(log) else 0
-        node.terminate()
-        deadline = time.monotonic() + grace
-        while node.poll() is None and time.monotonic() < deadline:
-            if os.path.exists(log) and LAST_WORDS in read_from(log, begin):
-                try:
-                    node.wait(0.2)
-                except subprocess.TimeoutExpired:
-                    node.kill()
-                break
-            time.sleep(0.02)
-        stop(node, 0)
-
-
-def read_from(path: str, begin: int) -> bytes:
-    with open(path, "rb") as file:
-        file.seek(begin)
-        return file.read()
-
-
 def main(arguments: list[str]) -> int:
     owner, grace = int(arguments[0]), float(arguments[1])
     epmd_command: list[str] = json.loads(arguments[2])
@@ -137,8 +107,7 @@ def main(arguments: list[str]) -> int:
         return 1 if node_ended in ready and asked not in ready else 0
     finally:
         if node is not None:
-            log = f"{os.environ['RABBITMQ_LOG_BASE']}/{os.environ['RABBITMQ_NODENAME']}.log"
-            stop_node(node, grace, log)
+            stop(node, grace)
         stop(epmd, 2)
 
 

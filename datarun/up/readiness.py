@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 import urllib.request
+from collections.abc import Callable
 
 from broker.blocking import BlockingLink
 from broker.link import Link
 from broker.setup import declare_topology
-from schemas.errors import BrokerUnreachable, CollectorUnreachable
+from schemas.errors import BrokerUnreachable, CollectorUnreachable, TopologyError
 from schemas.requests import StatusReply, StatusRequest
 from schemas.settings import Settings
 from schemas.states import Role
@@ -20,8 +22,20 @@ QUICK_SECONDS = 1.0
 """For what would be good to know, and is not waited for."""
 
 
-def declare_shared_topology(url: str, settings: Settings) -> None:
-    """Declare exchanges, queues and bindings; those that exist are left as they stand."""
+DECLARE_SECONDS = 60.0
+"""For RabbitMQ to bring up the queues that it has; 3.10 can fail to bring up a stream."""
+
+_LOOK_SECONDS = 0.1
+
+
+def declare_shared_topology(
+    url: str, settings: Settings, *, is_given_up: Callable[[], bool] = lambda: False
+) -> None:
+    """Declare exchanges, queues and bindings; those that exist are left as they stand.
+
+    is_given_up: looked at now and then; when it says so, this returns, whatever stands. Raises
+    TopologyError when RabbitMQ does not bring its queues up, and what `declare_topology` raises.
+    """
 
     async def declare() -> None:
         async with Link(
@@ -29,7 +43,24 @@ def declare_shared_topology(url: str, settings: Settings) -> None:
         ) as link:
             await declare_topology(link, topology(settings.pools, settings.queue_type))
 
-    asyncio.run(declare())
+    async def watched() -> None:
+        declaring = asyncio.create_task(declare())
+        until = time.monotonic() + DECLARE_SECONDS + settings.connect_timeout_seconds
+        while not declaring.done():
+            await asyncio.wait({declaring}, timeout=_LOOK_SECONDS)
+            is_late = time.monotonic() > until
+            if not declaring.done() and (is_late or is_given_up()):
+                declaring.cancel()
+                await asyncio.wait({declaring})
+                if is_late:
+                    raise TopologyError(
+                        f"RabbitMQ has not brought up its queues within {DECLARE_SECONDS:.0f} s; "
+                        "its log says why. Restarting it may help; no message is lost by that"
+                    )
+                return
+        await declaring
+
+    asyncio.run(watched())
 
 
 def workers_heard(link: BlockingLink) -> set[int] | None:

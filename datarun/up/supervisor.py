@@ -98,7 +98,11 @@ class Supervisor:
         started = datetime.now(UTC)
         self._say(NoticeKind.STARTING, "broker", self._broker.starting)
         self._broker.start()
-        declare_shared_topology(self._broker.url, self._settings)
+        declare_shared_topology(
+            self._broker.url, self._settings, is_given_up=lambda: self._asked_to_stop > 0
+        )
+        if self._asked_to_stop:
+            return
         self._say(NoticeKind.STARTED, "broker", f"{self._broker.description} is running")
 
         settings = self._settings.model_copy(
