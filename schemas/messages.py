@@ -133,7 +133,10 @@ class DataMessage(Message):
         match self.split:
             case HoldOut():
                 if not self.target_column:
-                    raise MessageError("target_column: a data set with a held-out split needs one")
+                    raise MessageError(
+                        "target_column: which column is to be predicted? Only a data set with a split of its own "
+                        "(a python file) needs none"
+                    )
                 if len(names) > 1:
                     raise MessageError(
                         f"files: a held-out split takes one CSV file, not {len(names)}; "
