@@ -134,8 +134,8 @@ class DataMessage(Message):
             case HoldOut():
                 if not self.target_column:
                     raise MessageError(
-                        "target_column: which column is to be predicted? Only a data set with a split of its own "
-                        "(a python file) needs none"
+                        "target_column: which column is to be predicted? Only a data set with a "
+                        "split of its own (a python file) needs none"
                     )
                 if len(names) > 1:
                     raise MessageError(

@@ -317,7 +317,7 @@ def test_fold_that_waits_for_an_unknown_data_set_says_so(iris: Folder) -> None:
         (("results", "ack", "999999"), "there is no result of fold 999999"),
         (("data", "publish", "x y", "iris.csv", "--target", "species"), "name"),
         (("data", "publish", "ghost", "ghost.csv", "--target", "a"), "no such file"),
-        (("data", "publish", "a", "iris.csv"), "Error: --target: a data set with a held-out"),
+        (("data", "publish", "a", "iris.csv"), "Error: --target: which column is to be predicted?"),
         (
             ("data", "publish", "b", "iris.csv", "--target", "species", "--workflow", "clasifier"),
             "Error: --workflow: 'clasifier' is no standard workflow",
