@@ -90,7 +90,7 @@ def read(envelope: Envelope) -> Incoming:
     Who may publish where, and with which key, is RabbitMQ's to say (schemas/permissions.py); so a
     verdict that a client publishes where only clients write is no verdict.
     """
-    if reason := detour(envelope):
+    if reason := detour(envelope) or _strayed(envelope):
         return Incoming(envelope, None, reason, reason)
     try:
         message = unpack(envelope)
@@ -129,6 +129,22 @@ def needs(batch: list[Incoming]) -> Needs:
                 fold_id = readable_fold_id(item.envelope.body)
                 fold_ids |= set() if fold_id is None else {fold_id}
     return Needs(frozenset(run_ids), frozenset(fold_ids), frozenset(ending))
+
+
+def _strayed(envelope: Envelope) -> str | None:
+    """Why nobody has sent this here.
+
+    Whoever may read one exchange and write to another can bind them to each other, and that stays:
+    every result, or heartbeat, would come by the exchange of work, and be put aside.
+    """
+    kind = envelope.routing_key.partition(".")[0]
+    if envelope.exchange == EVENTS:
+        bound = kind in {"fold", "data", KEY_UPLOAD}
+    else:
+        bound = envelope.exchange in {WORK, DEAD, ""}
+    if bound:
+        return None
+    return f"it came by exchange {envelope.exchange!r} with key {envelope.routing_key!r}"
 
 
 def _misplaced(envelope: Envelope, message: Message) -> str | None:

@@ -12,7 +12,7 @@ from schemas.errors import DatabaseAway, StorageError
 from schemas.messages import CancelMessage, UploadMessage
 from schemas.requests import ErrorReply
 from schemas.states import Culprit, FailureKind, FoldState, Visibility
-from schemas.topology import DEAD, EVENTS, REASON_HEADER, SOURCE_HEADER, WORK
+from schemas.topology import CONTROL, DEAD, EVENTS, REASON_HEADER, RESULTS, SOURCE_HEADER, WORK
 from schemas.wire import Envelope
 from storage.engine import open_engine, transaction
 from tests.support import messages as m
@@ -155,7 +155,7 @@ def test_a_message_counts_only_with_the_key_of_its_type(store: Store) -> None:
     cancel = CancelMessage(submission_fold_ids=(11,))
     store.take(m.fold(11, run_id="r1"))
     store.take(
-        m.from_worker(upload, "heartbeat"),
+        m.from_worker(upload, "fold.11"),
         m.from_client(cancel, "folds.default"),
         m.from_client(cancel, "cancelled"),
         m.from_worker(m.success("r1", 11), "upload"),
@@ -169,3 +169,17 @@ def test_a_message_counts_only_with_the_key_of_its_type(store: Store) -> None:
         "'cancel'",
         "'fold.<name>'",
     ]
+
+
+@pytest.mark.parametrize(
+    ("exchange", "key"), [(RESULTS, "fold.iris.1"), (EVENTS, "heartbeat"), (CONTROL, "run")]
+)
+def test_what_comes_by_a_binding_that_is_not_ours_is_counted_and_not_put_aside(
+    store: Store, exchange: str, key: str
+) -> None:
+    # Given an exchange that somebody has bound to that of work, when it brings something
+    store.take(Envelope(b"{}", key, exchange, message_id="m"))
+
+    # Then it is no dead letter, of which there would be one for each verdict
+    assert store.ignored() == [f"it came by exchange {exchange!r} with key {key!r}"]
+    assert store.published() == []
