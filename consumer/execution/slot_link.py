@@ -20,6 +20,9 @@ ANSWER_SECONDS = 3.0
 """After so long without an answer, a slot is killed: user code may have stopped it."""
 
 
+_LOOK_SECONDS = 0.2
+
+
 @dataclass(frozen=True)
 class SlotReport:
     """A fold has ended, and nothing that it started is alive."""
@@ -75,6 +78,7 @@ class SlotLink:
         self._begun: asyncio.Future[None] = self._loop.create_future()
         self._ended: asyncio.Future[SlotReport] | None = None
         self._limits: dict[str, float] = {}
+        self._look: asyncio.TimerHandle | None = None
         self._mark: asyncio.Future[Mark | None] | None = None
         self._impatience: asyncio.TimerHandle | None = None
         self._killing = False
@@ -105,6 +109,8 @@ class SlotLink:
         except OSError:
             self.close()
             raise
+        if self.group.resources:
+            self._look = self._loop.call_later(_LOOK_SECONDS, self._look_at_group)
 
     @property
     def ended(self) -> asyncio.Future[SlotReport]:
@@ -194,10 +200,19 @@ class SlotLink:
             self._answer_mark(None)
             self._ended.set_result(self._reported(SlotReport(**packet["ended"])))
 
+    def _look_at_group(self) -> None:
+        """A fold that goes on after a child of it was killed for its memory ends here."""
+        if self.group.enforced() == "memory":
+            self._killing = True
+            self._order("kill")
+        else:
+            self._look = self._loop.call_later(_LOOK_SECONDS, self._look_at_group)
+
     def _reported(self, report: SlotReport) -> SlotReport:
         """With the limit that the kernel has enforced before the slot saw anything."""
+        self._look_no_more()
         limit = self.group.enforced()
-        if report.over is not None or limit is None:
+        if limit is None or (report.over is not None and limit != "memory"):
             return report
         used = max(report.memory, self._limits["memory"])
         if limit == "processes":
@@ -224,9 +239,15 @@ class SlotLink:
             self._impatience.cancel()
             self._impatience = None
 
+    def _look_no_more(self) -> None:
+        if self._look is not None:
+            self._look.cancel()
+            self._look = None
+
     def _lose(self) -> None:
         self.lost = True
         self._calm()
+        self._look_no_more()
         self._answer_mark(None)
         for waiting in (self._begun, self._ended):
             if waiting is not None and not waiting.done():

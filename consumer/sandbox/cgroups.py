@@ -33,6 +33,8 @@ _SPARE_PROCESSES = 24
 """The slot, its reaper, the fold forked ahead; and a fork bomb shall meet the slot, too. Fewer than
 RLIMIT_NPROC leaves (`namespaces`), which keeps no count of what it has refused."""
 
+Limit = Literal["memory", "processes"]
+
 _MOST_PROCESSES = 1 << 22
 """The kernel knows no higher limit."""
 
@@ -81,9 +83,7 @@ class SlotGroup:
         self._limit = "memory.max" if unified else "memory.limit_in_bytes"
         self._unified = unified
         self._set: tuple[int, int] | None = None
-        self._kills = 0
-        self._hits = 0
-        self._refusals = 0
+        self._before = 0, 0, 0
 
     @classmethod
     def make(cls) -> SlotGroup:
@@ -108,6 +108,7 @@ class SlotGroup:
 
     def limit(self, memory: int, processes: int) -> None:
         """For the next fold: bytes, and processes with their threads."""
+        self._before = self._counts()
         if self._set == (memory, processes):
             return
         self._set = None
@@ -125,26 +126,30 @@ class SlotGroup:
                 raise
         self._set = memory, processes
 
-    def enforced(self) -> Literal["memory", "processes"] | None:
+    def enforced(self) -> Limit | None:
         """The limit for which the kernel has killed one of its processes, or refused a new one,
-        since this was last asked."""
-        kills, hits, refusals = self._kills, self._hits, self._refusals
-        if self._memory is not None:
-            self._kills, self._hits = self._kills_and_hits(self._memory)
-        if self._pids is not None:
-            self._refusals = _count(self._pids / "pids.events", "max")
+        since `limit` was called last."""
+        kills, hits, refusals = (
+            now - before for now, before in zip(self._counts(), self._before, strict=True)
+        )
         # Killed alone says nothing: the machine, or a group above, may have been out of memory.
-        if self._kills > kills and self._hits > hits:
+        if kills and hits:
             return "memory"
-        return "processes" if self._refusals > refusals else None
+        return "processes" if refusals else None
 
-    def _kills_and_hits(self, memory: Path) -> tuple[int, int]:
-        """How often one of its processes was killed for memory, and its own limit was met."""
-        if self._unified:
-            events = memory / "memory.events"
-            return _count(events, "oom_kill"), _count(events, "oom")
-        kills = _count(memory / "memory.oom_control", "oom_kill")
-        return kills, int((memory / "memory.failcnt").read_text())
+    def _counts(self) -> tuple[int, int, int]:
+        """How often one of its processes was killed for memory, its own limit of that was met, and
+        a process was refused."""
+        kills = hits = refusals = 0
+        if self._memory is not None and self._unified:
+            events = self._memory / "memory.events"
+            kills, hits = _count(events, "oom_kill"), _count(events, "oom")
+        elif self._memory is not None:
+            kills = _count(self._memory / "memory.oom_control", "oom_kill")
+            hits = int((self._memory / "memory.failcnt").read_text())
+        if self._pids is not None:
+            refusals = _count(self._pids / "pids.events", "max")
+        return kills, hits, refusals
 
     def remove(self) -> None:
         """Once nothing is in it any more; else it is left, and found by a later worker."""

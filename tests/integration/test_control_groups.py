@@ -89,9 +89,12 @@ def test_kernel_kills_what_takes_too_much_memory_at_once(group: SlotGroup) -> No
     # When a process takes 1 GiB in one go
     status = run_in(group, "taken = b'x' * (1 << 30)")
 
-    # Then it is dead, and the group says why, once
+    # Then it is dead, and the group says why
     assert status == -signal.SIGKILL
     assert group.enforced() == "memory"
+
+    # And no longer when the next fold begins
+    group.limit(100 << 20, 16)
     assert group.enforced() is None
 
 
