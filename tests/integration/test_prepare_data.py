@@ -372,7 +372,9 @@ def test_limit_of_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     # Given a limit that one machine can reach, and code that starts more threads than that
     monkeypatch.setattr(prepare, "_PROCESSES", 16)
     start = "threading.Thread(target=time.sleep, args=(60,)).start()"
-    case = prepare_with(tmp_path, f"import threading, time; [{start} for _ in range(30)]")
+    case = prepare_with(
+        tmp_path, f"import threading, time; [{start} for _ in range(30)]; time.sleep(60)"
+    )
 
     # Then it is ended, and told which limit it met
     verdict = case.fail().verdict
