@@ -93,7 +93,9 @@ class Collector:
         self._answers = Answers(engine, labels, self._workers)
         self._preparation = Preparation(link)
         blobs = BlobStore.of(settings, url)
-        self._held = HeldDatasets(blobs, link, self._database, self._commit)
+        self._held = HeldDatasets(
+            blobs, link, self._database, self._commit, lambda: self._publisher.is_ours
+        )
         self._accepted = AcceptedWork(self._database, blobs, self._publisher)
         self._sweep = Sweep(self._database, blobs)
         self._replies = Replies(replies)
@@ -115,26 +117,26 @@ class Collector:
                 ("uploads", self._accepted.upload()),
                 ("waiting-folds", self._accepted.release_folds()),
                 ("heartbeats-writing", self._write_heartbeats()),
+                ("held-datasets", self._held.run()),
                 ("sweep", self._sweep.run()),
                 ("daily", self._daily()),
                 ("pulse", show_life(self._link, self._database, self._settings)),
                 ("measuring", measure(self._database, self._workers, self._settings)),
             )
         ]
-        failing = asyncio.create_task(self._held.failed.wait(), name="held")
         try:
             await asyncio.wait(
-                {stopping, collecting, failing, *others}, return_when=asyncio.FIRST_COMPLETED
+                {stopping, collecting, *others}, return_when=asyncio.FIRST_COMPLETED
             )
             self._stopping.set()
             await asyncio.wait({collecting})
             await self._drain_at_the_end()
         finally:
             await self._replies.close()
-            for task in (stopping, collecting, failing, *others):
+            for task in (stopping, collecting, *others):
                 task.cancel()
             ended = await asyncio.gather(
-                self._held.close(), stopping, collecting, failing, *others, return_exceptions=True
+                self._held.close(), stopping, collecting, *others, return_exceptions=True
             )
             self._database.close()
         for result in ended:

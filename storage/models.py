@@ -268,6 +268,16 @@ class HeldEvent(Base):
     received_at: Mapped[datetime] = mapped_column(Utc)
 
 
+class HeldDataset(Base):
+    """A report that a data set is ready, which waits for its labels (`storage.held_datasets`)."""
+
+    __tablename__ = "held_datasets"
+
+    id: Mapped[int] = mapped_column(BigId, primary_key=True)
+    body: Mapped[bytes] = mapped_column(LargeBinary)
+    received_at: Mapped[datetime] = mapped_column(Utc)
+
+
 class Worker(Base):
     """The last heartbeat of a worker, written from time to time."""
 
