@@ -250,4 +250,4 @@ def _prepare_worker(settings: Settings, link: Link, url: str, scratch: Path) -> 
         memory_bytes=settings.memory_bytes or host_memory(),
     )
     transfers = Transfers(link, BlobStore.of(settings, url))
-    return PrepareWorker(link, transfers, prepare, scratch, settings.max_attempts, longest)
+    return PrepareWorker(link, transfers, prepare, scratch, settings.max_attempts, wall, longest)

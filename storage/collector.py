@@ -125,9 +125,7 @@ class Collector:
             )
         ]
         try:
-            await asyncio.wait(
-                {stopping, collecting, *others}, return_when=asyncio.FIRST_COMPLETED
-            )
+            await asyncio.wait({stopping, collecting, *others}, return_when=asyncio.FIRST_COMPLETED)
             self._stopping.set()
             await asyncio.wait({collecting})
             await self._drain_at_the_end()

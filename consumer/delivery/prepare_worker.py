@@ -54,10 +54,12 @@ class PrepareWorker:
         prepare: Prepare,
         scratch: Path,
         max_attempts: int,
+        split_seconds: float,
         longest_hold: float | None = None,
     ) -> None:
         """scratch: a folder that this worker may fill; each data set leaves it as it was.
 
+        split_seconds: how long `prepare` may take.
         longest_hold: seconds after which RabbitMQ would take a delivery away; None: never.
         """
         self._link = link
@@ -65,6 +67,7 @@ class PrepareWorker:
         self._prepare = prepare
         self._scratch = scratch
         self._max_attempts = max_attempts
+        self._split_seconds = split_seconds
         self._longest_hold = longest_hold
         self._intake = Intake(link, DataMessage, KEY_DATA)
         self._slots = Slots(link, DATA_QUEUE, 1, self._take)
@@ -103,7 +106,7 @@ class PrepareWorker:
             await self._begin_again(delivery, message)
             return feed
         if run_id not in self._ended:
-            self._transfers.hold(self._longest_hold)
+            self._transfers.hold(self._longest_hold, self._split_seconds)
             logger.info("splitting a data set", extra=self._ids("data_started", run_id, message))
             self._working = asyncio.create_task(self._work_on(run_id, message))
             try:

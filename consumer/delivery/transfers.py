@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 
 class HeldTooLong(Exception):
-    """The object store has been away for as long as RabbitMQ lets a delivery be held."""
+    """The object store has been away for so long that RabbitMQ would take the delivery away."""
 
 
 class Transfers:
@@ -41,6 +41,8 @@ class Transfers:
         self._blobs = blobs
         self._breaking_off = threading.Event()
         self._hold_until: float | None = None
+        self._split_before: float | None = None
+        self._waited = False
 
     @property
     def broken_off(self) -> bool:
@@ -51,9 +53,15 @@ class Transfers:
         """Whatever is under way shall end."""
         self._breaking_off.set()
 
-    def hold(self, seconds: float | None) -> None:
-        """Another data set begins, whose delivery can be held for so long; None: for ever."""
-        self._hold_until = None if seconds is None else time.monotonic() + seconds
+    def hold(self, seconds: float | None, split_seconds: float) -> None:
+        """Another data set begins, whose delivery can be held for so long; None: for ever.
+
+        split_seconds: how much of that splitting it may take.
+        """
+        now = time.monotonic()
+        self._hold_until = None if seconds is None else now + seconds
+        self._split_before = None if seconds is None else now + seconds - split_seconds
+        self._waited = False
 
     async def fetch_files(self, message: DataMessage, raw: Path) -> None:
         """Put the files of a data set into the folder `raw`.
@@ -77,6 +85,11 @@ class Transfers:
                     )
 
             await self._persist(lambda: asyncio.to_thread(fetch))
+        # Split now, it might be taken away in the middle, which counts as an attempt; a new
+        # delivery can be held for the whole time.
+        is_late = self._split_before is not None and time.monotonic() > self._split_before
+        if self._waited and is_late:
+            raise HeldTooLong
 
     async def store(self, run_id: str, part: PreparedPart) -> Part:
         """Store a part of the data set of that message. Raises BrokerError, and HeldTooLong."""
@@ -114,6 +127,7 @@ class Transfers:
                 return await transfer()
             except StoreUnreachable as error:
                 _log(error, failed)
+                self._waited = True
                 if self._hold_until is not None and time.monotonic() > self._hold_until:
                     raise HeldTooLong from error
             except BrokerError as error:
