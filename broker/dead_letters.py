@@ -14,6 +14,7 @@ from broker.properties import from_pika, to_pika
 from broker.session import ConnectionLost, Session
 from schemas.errors import (
     AccessRefused,
+    BrokerError,
     BrokerUnreachable,
     MessageError,
     PublishError,
@@ -141,7 +142,7 @@ class DeadLetters:
             yield DeadLetter(from_pika(method, properties, body), method.delivery_tag)
 
     def replay(self, letter: DeadLetter, envelope: Envelope) -> None:
-        """Publish `envelope`, and take the letter out once that is confirmed. Raises PublishError.
+        """Publish `envelope`, and take the letter out once that is confirmed. Raises BrokerError.
 
         A letter whose message went out and that stayed, since the connection was lost in between,
         may be replayed again.
@@ -156,11 +157,23 @@ class DeadLetters:
             raise PublishError(
                 f"no queue takes messages with key {envelope.routing_key!r}: the dead letter stays"
             )
-        self.discard(letter)
+        try:
+            self.discard(letter)
+        except BrokerError as error:
+            raise BrokerError(
+                f"the message is sent again, but its dead letter may have stayed: {error}. "
+                "Replayed twice, it counts once"
+            ) from error
 
     def discard(self, letter: DeadLetter) -> None:
-        """Take the letter out."""
+        """Take the letter out. Raises BrokerError when it is unknown whether it is gone."""
         self._session.channel.basic_ack(letter.tag)
+        # Nothing answers an ack. A channel's methods are done in their order, so what answers the
+        # next one says that the ack has arrived, too; it needs no right, and does nothing here.
+        # https://www.rabbitmq.com/amqp-0-9-1-reference#basic.qos
+        done: list[Any] = []
+        self._session.channel.basic_qos(prefetch_count=0, callback=done.append)
+        self._await(lambda: bool(done))
 
     def close(self) -> None:
         """Put back what is not settled."""

@@ -14,12 +14,19 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from http.client import HTTPException
 from typing import Any
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote, unquote, urljoin, urlsplit
 
 from broker.tls import tls_trouble
 from schemas.errors import AccessRefused, BrokerUnreachable, ConfigurationError
 
 _SECONDS = 20.0
+
+
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """A redirect is an answer like others: following one would take the password along."""
+
+    def redirect_request(self, *_: Any) -> None:
+        """Follow none."""
 
 
 class Management:
@@ -48,7 +55,9 @@ class Management:
         self._where = f"RabbitMQ's management API at {parts.scheme}://{place}"
         # Directly, without proxies, as AMQP goes.
         self._opener = urllib.request.build_opener(
-            urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context)
+            urllib.request.ProxyHandler({}),
+            urllib.request.HTTPSHandler(context=context),
+            _NoRedirects(),
         )
 
     def check_administrator(self) -> None:
@@ -107,6 +116,8 @@ class Management:
                 return
             case HTTPStatus.NOT_FOUND | HTTPStatus.METHOD_NOT_ALLOWED:
                 raise self._other() from None
+        if location := error.headers.get("Location"):
+            raise self._elsewhere(location) from None
         raise ConfigurationError(f"{self._where} answers {error.code}: {said}") from None
 
     def _unreachable(self, error: BaseException) -> BrokerUnreachable:
@@ -121,6 +132,15 @@ class Management:
         elif isinstance(cause, TimeoutError):
             why = "it does not answer"
         return BrokerUnreachable(f"{self._where}: {why or reason}")
+
+    def _elsewhere(self, location: str) -> ConfigurationError:
+        parts = urlsplit(urljoin(self._base, location))
+        place = parts.netloc.rpartition("@")[2]
+        return ConfigurationError(
+            f"{self._where} sends us on to {parts.scheme}://{place}, which is not followed, since "
+            "it would be given the administrator's password; name that address if it is the right "
+            "one"
+        )
 
     def _other(self) -> ConfigurationError:
         return ConfigurationError(

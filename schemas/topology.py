@@ -61,6 +61,10 @@ UNREADABLE_HEADERS = "datarun-unreadable"
 
 WAITING_TTL_MS = 2_000
 MAX_PRIORITY = 5
+MOST_DEAD_LETTERS = 100_000
+MOST_DEAD_LETTER_BYTES = 4 << 30
+"""The queue is on disk; somebody who publishes nonsense shall not fill that."""
+
 SERVER_NAMED = ""
 """The name of a queue of one's own that RabbitMQ shall name, `amq.gen-...`: a user who may declare
 such queues and nothing else cannot declare an exchange, whose bindings go round permissions."""
@@ -117,6 +121,7 @@ class ClassicQueue:
     dead_letter_routing_key: str | None = None
     message_ttl_ms: int | None = None
     max_length: int | None = None
+    max_length_bytes: int | None = None
     single_active_consumer: bool = False
     durable: bool = True
     exclusive: bool = False
@@ -134,6 +139,7 @@ class ClassicQueue:
                 "x-dead-letter-routing-key": self.dead_letter_routing_key,
                 "x-message-ttl": self.message_ttl_ms,
                 "x-max-length": self.max_length,
+                "x-max-length-bytes": self.max_length_bytes,
                 "x-single-active-consumer": self.single_active_consumer or None,
             }
         )
@@ -276,7 +282,12 @@ def topology(
             single_active_consumer=True,
             consumer_timeout_ms=consumer_timeout_ms,
         ),
-        ClassicQueue(DEAD_LETTERS_QUEUE),
+        # Beyond that, the oldest is dropped: https://www.rabbitmq.com/docs/maxlength
+        ClassicQueue(
+            DEAD_LETTERS_QUEUE,
+            max_length=MOST_DEAD_LETTERS,
+            max_length_bytes=MOST_DEAD_LETTER_BYTES,
+        ),
         StreamQueue(CONTROL_STREAM, max_age="30D", max_segment_bytes=1_000_000),
     ]
     bindings = [

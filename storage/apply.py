@@ -101,17 +101,19 @@ def apply_batch(engine: Engine, batch: Sequence[Incoming], rules: Rules) -> Appl
     return applied
 
 
-def set_aside(engine: Engine, envelope: Envelope, reason: str) -> None:
+def set_aside(engine: Engine, envelope: Envelope, reason: str) -> Applied:
     """Put a message that the database refuses among the dead letters, and end its fold.
 
     Raises DatabaseAway.
     """
+    applied = Applied(outbox=True)
     try:
         with transaction(engine) as connection:
             work = WorkingSet(connection, datetime.now(UTC))
             work.load(needs([Incoming(envelope, None, reason)]))
             malformed.end_refused(work, envelope, reason)
             work.flush()
+        applied.ended = work.ended
     except DatabaseAway:
         raise
     except Exception as error:  # noqa: BLE001 - whatever is wrong with it, it must not come again
@@ -123,6 +125,8 @@ def set_aside(engine: Engine, envelope: Envelope, reason: str) -> None:
             work.dead_letter(envelope, reason)
         work.ignore(f"refused {envelope.type or envelope.routing_key}", reason)
         work.flush()
+    applied.ignored = work.ignored
+    return applied
 
 
 def _apply(work: WorkingSet, item: Incoming, rules: Rules, applied: Applied) -> None:

@@ -213,8 +213,9 @@ class Collector:
             },
             exc_info=error,
         )
-        await self._database.insist(set_aside, self._database.engine, item.envelope, reason)
-        applied = Applied(outbox=True)
+        applied = await self._database.insist(
+            set_aside, self._database.engine, item.envelope, reason
+        )
         if item.envelope.reply_to:
             applied.replies.append((item.envelope, ErrorReply(message=reason)))
         return applied

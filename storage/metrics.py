@@ -33,7 +33,9 @@ DATABASE_FAILURES = Counter(
 )
 OUTBOX_MESSAGES = Gauge("datarun_outbox_messages", "Committed messages that wait to be published.")
 OUTBOX_AGE = Gauge(
-    "datarun_outbox_oldest_age_seconds", "Age of the oldest message in the outbox; 0 without one."
+    "datarun_outbox_oldest_age_seconds",
+    "Age of the oldest message that can be published, which one whose files are uploaded first "
+    "cannot; 0 without one.",
 )
 WORKERS = Gauge("datarun_workers", "Workers whose heartbeats are heard.", ["role"])
 

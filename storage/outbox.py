@@ -94,12 +94,13 @@ def remove(connection: Connection, ids: Sequence[int]) -> None:
 
 
 def oldest(connection: Connection) -> datetime | None:
-    """When the oldest message was written."""
-    return connection.scalar(select(OutboxRow.created_at).order_by(OutboxRow.id).limit(1))
+    """When the oldest of those was written that wait for nothing but to be published."""
+    query = select(OutboxRow.created_at).where(OutboxRow.raw_data_id.is_(None))
+    return connection.scalar(query.order_by(OutboxRow.id).limit(1))
 
 
 def depth(connection: Connection) -> int:
-    """How many messages wait."""
+    """How many messages wait, those of data sets whose files are uploaded first, too."""
     return connection.scalar(select(func.count()).select_from(OutboxRow)) or 0
 
 

@@ -13,6 +13,7 @@ from schemas.topology import (
     CONTROL_STREAM,
     DATA_QUEUE,
     DEAD,
+    DEAD_LETTERS_QUEUE,
     EVENTS,
     WAITING,
     WORK,
@@ -200,3 +201,9 @@ def test_a_blob_is_named_after_who_may_read_it():
     ]
     kinds = {exchange.name: exchange.type for exchange in topology().exchanges}
     assert {kinds[blobs_exchange(visibility)] for visibility in Visibility} == {"direct"}
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_dead_letters_are_bounded_in_number_and_in_bytes(version: ServerVersion):
+    queue = queue_of(topology(), DEAD_LETTERS_QUEUE)
+    assert queue.arguments(version) == {"x-max-length": 100_000, "x-max-length-bytes": 4 << 30}
