@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -117,7 +117,7 @@ class _Batch:
         )
         run_id = uuid.uuid4().hex
         envelope = pack(message, folds_key(self._pool), message_id=run_id)
-        publish_fold(work, envelope, message)
+        publish_fold(work, replace(envelope, user_id=message.uploader), message)
         self._submissions[request.submission_id] = KnownSubmission(
             files, raw_data.name, message.uploader
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from pydantic import TypeAdapter
@@ -64,7 +65,7 @@ def request_split(connection: Connection, raw_data_id: int, split: Split, accoun
     message = _message(connection, row, files, large, split)
     envelope = pack(message, KEY_DATA, message_id=message_id)
     work = WorkingSet(connection, datetime.now(UTC))
-    publish_dataset(work, envelope, message)
+    publish_dataset(work, replace(envelope, user_id=message.uploader), message)
     set_split(connection, raw_data_id, message_id, wanted)
     work.outbox.append(
         outbox.accepted_row(envelope, work.now, raw_data_id=raw_data_id if large else None)

@@ -121,6 +121,7 @@ class DataMessage(Message):
     """scikit-learn scorer names; accuracy or RMSE when empty."""
 
     uploader: str | None = None
+    """For people. What counts is the property `user_id`, which RabbitMQ checks."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> DataMessage:
@@ -180,6 +181,7 @@ class FoldMessage(Message):
     """Run again a fold that was already run; the new run replaces the former one."""
 
     uploader: str | None = None
+    """For people. What counts is the property `user_id`, which RabbitMQ checks."""
 
     @field_validator("dataset")
     @classmethod

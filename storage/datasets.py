@@ -17,7 +17,7 @@ from schemas.states import Culprit, DatasetState, FailureKind, Phase
 from schemas.topology import ACCEPTED_HEADER, CONTROL, RESULTS
 from schemas.verdicts import Output, Verdict, log_messages
 from schemas.wire import Envelope
-from storage.folds import rejection, uploader
+from storage.folds import rejection
 from storage.labels import FetchedLabels, label_rows
 from storage.models import Blob, Dataset, DatasetVersion, Labels
 from storage.raw_data import remember_published
@@ -49,7 +49,7 @@ def publish_dataset(work: WorkingSet, envelope: Envelope, message: DataMessage) 
         message.name,
         target_column=message.target_column,
         workflow_elements=message.workflow_elements,
-        uploader=uploader(envelope, message.uploader),
+        uploader=envelope.user_id,
         published_at=envelope.timestamp or work.now,
     )
 

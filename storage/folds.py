@@ -43,7 +43,9 @@ def publish_fold(work: WorkingSet, envelope: Envelope, message: FoldMessage) -> 
         work.put(run)
     elif message.force or current.files_digest is None or _is_replayed(envelope, current):
         _supersede(work, current, run_id)
-        run = replace(run, generation=current.generation + 1)
+        # An operator sends it again, for whoever sent it first.
+        sender = current.uploader if _is_replayed(envelope, current) else None
+        run = replace(run, generation=current.generation + 1, uploader=run.uploader or sender)
         work.put(run)
     else:
         _reject_second(work, run, current)
@@ -136,11 +138,6 @@ def rejection(reason: str) -> Verdict:
     )
 
 
-def uploader(envelope: Envelope, claimed: str | None) -> str | None:
-    """Who uploaded: the user that RabbitMQ checked, where there is one."""
-    return envelope.user_id or claimed
-
-
 def _is_open(run: Run) -> bool:
     return run.standing is Standing.CURRENT and not run.state.is_terminal
 
@@ -168,7 +165,8 @@ def _described(work: WorkingSet, envelope: Envelope, message: FoldMessage) -> Ru
         published_at=envelope.timestamp or work.now,
         limits=message.limits.model_dump_json(exclude_none=True),
         params=json.dumps(message.params),
-        uploader=uploader(envelope, message.uploader),
+        # Whom RabbitMQ has checked, or the gateway; what a body says of it, anybody can write.
+        uploader=envelope.user_id,
     )
 
 

@@ -17,7 +17,7 @@ def remember_published(work: WorkingSet, envelope: Envelope, message: DataMessag
         "name": message.name,
         "target_column": message.target_column,
         "workflow_elements": message.workflow_elements,
-        "uploader": envelope.user_id or message.uploader,
+        "uploader": envelope.user_id,
         "created_at": work.now,
     }
     of_name = select(RawData.id).where(RawData.name == message.name)

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from sqlalchemy import select
+
 from broker.dead_letters import DeadLetter
 from schemas.control import RunCancelled
 from schemas.messages import AcknowledgeMessage, CancelMessage
 from schemas.requests import Acknowledged, FoldsReply, FoldsRequest, ResultsReply, ResultsRequest
 from schemas.results import FoldResult
 from schemas.states import Culprit, FailureKind, FoldState
+from storage.engine import snapshot
+from storage.gateway_models import RawData
+from storage.models import Submission
 from tests.support import messages as m
 from tests.support.store import Store
 
@@ -222,6 +227,38 @@ def test_a_refused_fold_is_run_when_its_dead_letter_is_sent_again(store: Store) 
     other = replace(letter.replayed(refused.body + b" "), exchange="datarun.work")
     store.take(other)
     assert store.record().run_id == again.run_id
+
+
+def test_only_whom_rabbitmq_has_checked_is_an_uploader(store: Store) -> None:
+    # Given folds that say in their bodies who uploaded them
+    nobody = m.fold(11, "r11", uploader="olga", submission_id=1)
+    peter = replace(m.fold(12, "r12", uploader="olga", submission_id=2), user_id="peter")
+    data = replace(m.from_client(m.data_message(uploader="olga"), "data"), user_id="peter")
+    store.take(nobody, peter, data)
+
+    # Then those of nobody whom RabbitMQ knows are nobody's
+    assert store.run("r11")["uploader"] is None
+    assert store.run("r12")["uploader"] == "peter"
+    with snapshot(store.engine) as connection:
+        uploaders = select(Submission.uploader).order_by(Submission.submission_id)
+        assert connection.scalars(uploaders).all() == [None, "peter"]
+        assert connection.scalars(select(RawData.uploader)).all() == ["peter"]
+
+
+def test_a_dead_letter_that_is_sent_again_is_still_its_uploaders(store: Store) -> None:
+    # Given a user's fold that was refused
+    store.unknown_pools = frozenset({"gpu"})
+    refused = replace(m.fold(run_id="r1", pool="gpu"), user_id="peter")
+    store.take(refused)
+
+    # When an operator sends it again
+    store.unknown_pools = frozenset()
+    letter = DeadLetter(replace(refused, exchange="datarun.dead"), tag=1)
+    again = replace(letter.replayed(), exchange="datarun.work")
+    store.take(again)
+
+    # Then it is that user's
+    assert store.run(again.run_id)["uploader"] == "peter"
 
 
 def test_folds_are_listed_in_pages(store: Store) -> None:
