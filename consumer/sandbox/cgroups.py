@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-_RESOURCES = {"memory", "pids"}
+_RESOURCES = frozenset({"memory", "pids"})
 _PREFIX = "datarun-slot-"
 _ABANDONED_SECONDS = 60.0
 """What is older, and empty, is of a worker that was killed. A younger one may just be about
@@ -40,10 +40,12 @@ _MOST_PROCESSES = 1 << 22
 
 
 @dataclass(frozen=True)
-class _Tree:
-    """A hierarchy of groups that limits a resource, and where this process is in it."""
+class Tree:
+    """A hierarchy of groups that limits some resources, and where this process is in it."""
 
-    resource: str
+    resources: frozenset[str]
+    """Version 1 has a hierarchy for each; of version 2's, one group limits all of them, or none."""
+
     unified: bool
     """Whether it is version 2's."""
 
@@ -58,17 +60,21 @@ class _Tree:
                     self._hand_down(parent)
                 (parent / name).mkdir(exist_ok=True)
             except OSError:  # not ours to write, or one with processes, which version 2 keeps whole
-                if self.unified and _has_limit(parent):
+                if self.unified and self._has_limit(parent):
                     return None  # nothing shall leave what the operator has limited
                 continue
             return parent / name
         return None
 
     def _hand_down(self, parent: Path) -> None:
-        """Let the groups below `parent` have limits of their own on the resource."""
+        """Let the groups below `parent` have limits of their own: on all resources, or on none."""
         switches = parent / "cgroup.subtree_control"
-        if self.resource not in switches.read_text().split():
-            switches.write_text(f"+{self.resource}")
+        if missing := self.resources.difference(switches.read_text().split()):
+            switches.write_text(" ".join(f"+{resource}" for resource in sorted(missing)))
+
+    def _has_limit(self, group: Path) -> bool:
+        limits = [group / f"{resource}.max" for resource in self.resources]
+        return any(limit.exists() and limit.read_text().strip() != "max" for limit in limits)
 
 
 class SlotGroup:
@@ -90,9 +96,12 @@ class SlotGroup:
         """Where control groups cannot be written to, one without any effect."""
         _remove_abandoned()
         name = _PREFIX + secrets.token_hex(8)
-        trees = {tree.resource: tree for tree in _trees()}
-        made = {resource: tree.make(name) for resource, tree in trees.items()}
-        unified = "memory" in trees and trees["memory"].unified
+        made: dict[str, Path | None] = {}
+        unified = False
+        # What is mounted twice is one hierarchy.
+        for tree in {tree.resources: tree for tree in _trees()}.values():
+            made |= dict.fromkeys(tree.resources, tree.make(name))
+            unified |= tree.unified and "memory" in tree.resources
         return cls(made.get("memory"), made.get("pids"), unified=unified)
 
     @property
@@ -176,12 +185,7 @@ def _remove_abandoned() -> None:
                         folder.rmdir()
 
 
-def _has_limit(group: Path) -> bool:
-    limit = group / "memory.max"
-    return limit.exists() and limit.read_text().strip() != "max"
-
-
-def _trees() -> list[_Tree]:
+def _trees() -> list[Tree]:
     """Those that limit memory, and processes, with this process's groups in them."""
     own: dict[str, str] = {}
     for line in Path("/proc/self/cgroup").read_text().splitlines():
@@ -200,12 +204,13 @@ def _trees() -> list[_Tree]:
             if unified
             else options.split(",")
         )
-        for resource in _RESOURCES.intersection(limited):
-            path = os.path.relpath(own["" if unified else resource], root)
-            if not path.startswith(".."):  # else it is not below what is mounted here
-                below = Path(place) / path
-                above = [folder for folder in below.parents if folder.is_relative_to(place)]
-                found.append(_Tree(resource, unified, (below, *above)))
+        if not (resources := _RESOURCES.intersection(limited)):
+            continue
+        path = os.path.relpath(own["" if unified else min(resources)], root)
+        if not path.startswith(".."):  # else it is not below what is mounted here
+            below = Path(place) / path
+            above = [folder for folder in below.parents if folder.is_relative_to(place)]
+            found.append(Tree(resources, unified, (below, *above)))
     return found
 
 
