@@ -33,9 +33,8 @@ from consumer.execution.executor import FoldExecutor
 from consumer.jobs import FoldJob, ResolvedLimits
 from consumer.parts import write_npy
 from consumer.sandbox.levels import strict_obstacle
-from schemas.arrays import Array
-from schemas.datasets import HoldOut, Manifest, Part
-from schemas.states import Isolation, Visibility
+from datarun.doctor.examination import local_manifest
+from schemas.states import Isolation
 
 ROUNDS = 4
 LIMITS = ResolvedLimits(wall_seconds=60, cpu_seconds=60, memory_bytes=1 << 30, processes=64)
@@ -61,27 +60,7 @@ class Measured:
 
 def job(parts: Path, number: int) -> FoldJob:
     """Iris by a classifier that does nothing."""
-    manifest = Manifest(
-        name="iris",
-        target_column="species",
-        workflow_elements="classifier",
-        split=HoldOut(0.5),
-        n_train=75,
-        n_test=75,
-        columns=("a", "b", "c", "d"),
-        classes=Array.of(np.arange(3)),
-        parts=tuple(
-            Part(
-                name=name,
-                format="npy",
-                visibility=Visibility.PUBLIC,
-                size=1,
-                sha256="0" * 64,
-                blob=name,
-            )
-            for name in ("X_train", "X_test", "y_train")
-        ),
-    )
+    manifest = local_manifest(75, columns=4, classes=3)
     rows = np.arange(60)
     return FoldJob(f"run-{number}", {"classifier.py": DUMMY}, manifest, parts, rows, LIMITS)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import uuid
+from functools import partial
 from typing import BinaryIO
 
 from broker import blobs, object_store
@@ -72,20 +73,9 @@ class BlobStore:
         BlobError when it is missing, of another size or altered, or after a while without an answer
         (StoreUnreachable if the object store's).
         """
-        if is_stored(blob):
-            self._of(visibility, blob).read(
-                visibility, blob, target, size=size, sha256=sha256, on_progress=on_progress
-            )
-            return
-        blobs.read_blob(
-            self._url,
-            visibility,
-            blob,
-            target,
-            size=size,
-            sha256=sha256,
-            on_progress=on_progress,
-        )
+        streamed = partial(blobs.read_blob, self._url)
+        read = self._of(visibility, blob).read if is_stored(blob) else streamed
+        read(visibility, blob, target, size=size, sha256=sha256, on_progress=on_progress)
 
     def delete(self, visibility: Visibility, blob: str) -> None:
         """Delete a blob; nothing happens when there is none. Raises BlobError."""

@@ -64,16 +64,17 @@ async def _run(folder: Path) -> FoldOutcome:
         await executor.close()
 
 
-def _job(parts: Path) -> FoldJob:
-    manifest = Manifest(
-        name="doctor",
+def local_manifest(rows: int, columns: int, classes: int) -> Manifest:
+    """Of a data set whose parts are here already, `rows` for training and as many for testing."""
+    return Manifest(
+        name="local",
         target_column="y",
         workflow_elements="classifier",
         split=HoldOut(0.5),
-        n_train=_ROWS,
-        n_test=_ROWS,
-        columns=("a", "b"),
-        classes=Array.of(np.arange(2)),
+        n_train=rows,
+        n_test=rows,
+        columns=tuple(f"x{number}" for number in range(columns)),
+        classes=Array.of(np.arange(classes)),
         parts=tuple(
             Part(
                 name=name,
@@ -81,10 +82,14 @@ def _job(parts: Path) -> FoldJob:
                 visibility=Visibility.PUBLIC,
                 size=1,
                 sha256="0" * 64,
-                blob=f"doctor-{name}",
+                blob=name,
             )
             for name in ("X_train", "X_test", "y_train")
         ),
     )
+
+
+def _job(parts: Path) -> FoldJob:
+    manifest = local_manifest(_ROWS, columns=2, classes=2)
     files = {"classifier.py": EXAMINER.encode()}
     return FoldJob("doctor", files, manifest, parts, np.arange(_ROWS), _LIMITS)
