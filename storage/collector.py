@@ -178,8 +178,11 @@ class Collector:
         applied = await self._apply(batch.messages, rules)
         await ack_all(batch.deliveries)
         tell(batch.messages, applied, time.monotonic() - since)
-        # Also when this batch wrote nothing: being given deliveries is being at work.
-        self._publisher.wake(filled=applied.outbox)
+        if batch.deliveries:
+            # Also when this batch wrote nothing: being given deliveries is being at work.
+            self._publisher.wake(filled=applied.outbox)
+        else:
+            self._publisher.look()
         if applied.swept:
             self._sweep.look()
         for envelope, message in applied.replies:

@@ -59,7 +59,8 @@ class HeldDatasets:
 
     What is held back is kept in the database and acknowledged: so an object store that is away for
     days holds up neither the queue nor a collector that is started meanwhile. Its row is removed
-    once the data set is stored; who dies in between stores it again, which changes nothing.
+    once the data set is stored; who dies in between stores it again, which changes nothing. Nor
+    does a standby's storing it: whether the store is away or the collector at work, it cannot tell.
     """
 
     def __init__(
