@@ -27,8 +27,8 @@ _numbers = itertools.count(1)
 class Logins:
     """AMQP URLs of one virtual host: of datarun's users, and of an administrator.
 
-    Services and clients log in as the users. The administrator declares what is shared, and is who
-    a test is when it plays several of them, or looks at what a library does.
+    Services and clients log in as the users, and so does a test that plays one. The administrator
+    declares what is shared, and is who a test is when it does an operator's work or an attacker's.
     """
 
     admin: str = field(repr=False)
@@ -79,10 +79,10 @@ class Vhost:
         """Ask the management API, for instance `api("GET", "/api/overview")`; checks the status."""
         return management(self.node, method, path, **arguments)
 
-    def connections(self) -> list[str]:
+    def connections(self, user: BrokerUser | None = None) -> list[str]:
         """Names of the open connections to this host, as the management API knows them."""
         rows = self.api("GET", f"/api/vhosts/{quote(self.name, safe='')}/connections").json()
-        return [row["name"] for row in rows]
+        return [row["name"] for row in rows if user in (None, row.get("user"))]
 
     def close_connections(self) -> int:
         """Have the broker close every connection to this host; how many there were."""

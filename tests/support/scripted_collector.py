@@ -345,23 +345,22 @@ def declare(url: str) -> None:
 
 
 @pytest.fixture
-def admin_url(vhost: Vhost) -> str:
-    """A virtual host with the shared topology, as an administrator: for tests of what a library
-    does, whoever uses it."""
-    declare(vhost.amqp_url)
-    return vhost.amqp_url
+def declared(vhost: Vhost) -> Vhost:
+    """A virtual host on which an administrator has declared the shared topology."""
+    declare(vhost.logins.admin)
+    return vhost
 
 
 @pytest.fixture
-def broker_url(vhost: Vhost, admin_url: str) -> str:
-    """The same, as a producer."""
-    return vhost.logins.of(BrokerUser.PRODUCER)
+def broker_url(declared: Vhost) -> str:
+    """Such a virtual host, as a producer."""
+    return declared.logins.of(BrokerUser.PRODUCER)
 
 
 @pytest.fixture
-def scripted_collector(vhost: Vhost, admin_url: str) -> Iterator[ScriptedCollector]:
+def scripted_collector(declared: Vhost) -> Iterator[ScriptedCollector]:
     """Consuming, as the collector; knows the data set iris of 6 training rows."""
-    collector = ScriptedCollector(vhost.logins.of(BrokerUser.COLLECTOR))
+    collector = ScriptedCollector(declared.logins.of(BrokerUser.COLLECTOR))
     collector.datasets["iris"] = a_dataset()
     collector.start()
     yield collector
