@@ -144,8 +144,10 @@ def test_a_data_set_that_cannot_be_split_raises_with_its_verdict(
 
 
 def test_an_outcome_whose_announcement_was_lost_is_asked_for(
-    scripted_collector: ScriptedCollector, broker_url: str
+    scripted_collector: ScriptedCollector, broker_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("producer.data_publication.ASK_AGAIN_SECONDS", 0.5)
+
     # Given a collector whose data set becomes ready without a word on datarun.results
     def silently_ready(message: DataMessage, message_id: str) -> None:
         scripted_collector.datasets[message.name] = _ready(message, message_id)

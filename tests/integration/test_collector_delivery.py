@@ -54,7 +54,7 @@ def players(either_stack: Stack) -> Iterator[Players]:
         yield players
 
 
-def test_verdict_is_stored_before_its_message_is_gone(
+def test_verdict_and_what_was_cancelled_are_stored_before_their_messages_are_gone(
     either_stack: Stack, players: Players
 ) -> None:
     # Given a collector and somebody who listens to results
@@ -69,6 +69,23 @@ def test_verdict_is_stored_before_its_message_is_gone(
     assert sorted(result.submission_fold_id for result in seen) == list(range(20))
     assert states(players) == {FoldState.ERROR: 20}
     wait_until(lambda: depth(players, COLLECTOR_QUEUE) == 0, what="an empty queue")
+
+    # Given folds on their way, of which some are cancelled
+    players.publish(*folds(range(30, 33)))
+    cancel = CancelMessage(submission_fold_ids=(30, 32))
+    reply = players.producer.request(cancel, deadline=10, routing_key="cancel")
+
+    # Then it is committed when the reply comes, and the workers' stream says so
+    assert reply == Acknowledged(count=2)
+    assert states(players) == {FoldState.ERROR: 20, FoldState.CANCELLED: 2, FoldState.TODO: 1}
+    wait_until(
+        lambda: either_stack.rows("SELECT count(*) FROM outbox")[0][0] == 0, what="publishing"
+    )
+    said = asyncio.run(control_messages(either_stack.logins.of(BrokerUser.WORKER)))
+    assert [(type(stop), stop.submission_fold_id) for stop in said] == [
+        (RunCancelled, 30),
+        (RunCancelled, 32),
+    ]
 
     # And a collector that is asked to stop leaves nothing behind
     assert collector.stop() == 0
@@ -181,12 +198,8 @@ def test_malformed_messages_are_put_aside_once_and_the_collector_goes_on(
     wait_until(lambda: depth(players, COLLECTOR_QUEUE) == 0, what="an empty queue")
     assert depth(players, DEAD_LETTERS_QUEUE) == len(rubbish)
 
-
-def test_fold_of_a_pool_that_nobody_declared_fails(either_stack: Stack, players: Players) -> None:
-    either_stack.start_collector()
-
-    players.publish((WORK, pack(m.fold_message(1, pool="gpu"), "folds.gpu")), *folds([2]))
-
+    # And a fold of a pool that nobody declared fails
+    players.publish((WORK, pack(m.fold_message(2, pool="gpu"), "folds.gpu")))
     assert states(players) == {FoldState.ERROR: 1, FoldState.TODO: 1}
 
 
@@ -237,28 +250,6 @@ def test_collector_stops_while_the_database_is_away(
         assert code == 0
         stack.start_collector()
         assert states(players) == {FoldState.TODO: 1}
-
-
-def test_control_stream_has_what_was_cancelled(either_stack: Stack, players: Players) -> None:
-    # Given folds on their way
-    either_stack.start_collector()
-    players.publish(*folds(range(3)))
-
-    # When some are cancelled
-    cancel = CancelMessage(submission_fold_ids=(0, 2))
-    reply = players.producer.request(cancel, deadline=10, routing_key="cancel")
-
-    # Then it is committed when the reply comes, and the workers' stream says so
-    assert reply == Acknowledged(count=2)
-    assert states(players) == {FoldState.CANCELLED: 2, FoldState.TODO: 1}
-    wait_until(
-        lambda: either_stack.rows("SELECT count(*) FROM outbox")[0][0] == 0, what="publishing"
-    )
-    said = asyncio.run(control_messages(either_stack.logins.of(BrokerUser.WORKER)))
-    assert [(type(stop), stop.submission_fold_id) for stop in said] == [
-        (RunCancelled, 0),
-        (RunCancelled, 2),
-    ]
 
 
 def folds(ids: range | list[int], submission_id: int = 1) -> Iterator[tuple[str, Envelope]]:
