@@ -8,7 +8,12 @@ from tests.support.folds import folds, iris, process_folds
 from tests.support.postgres import postgres, postgres_url
 from tests.support.rabbitmq import rabbitmq, vhost
 from tests.support.rest import rest, shared_rest
-from tests.support.scripted_collector import broker_url, declared, scripted_collector
+from tests.support.scripted_collector import (
+    broker_url,
+    declared,
+    scripted_collector,
+    shared_vhost,
+)
 from tests.support.stack import postgres_stack, shared_process_stack, shared_stack, stack
 from tests.support.store import store
 from tests.support.tcp_proxy import proxy
@@ -33,6 +38,7 @@ __all__ = [
     "shared_process_stack",
     "shared_rest",
     "shared_stack",
+    "shared_vhost",
     "stack",
     "store",
     "vhost",

@@ -25,9 +25,10 @@ from schemas.states import Visibility
 from tests.support.deadline import wait_until
 from tests.support.rabbitmq import Logins, Vhost
 from tests.support.s3 import S3Server, s3, s3_server
+from tests.support.scripted_collector import declared_once
 from tests.support.tcp_proxy import TcpProxy
 
-__all__ = ["s3", "s3_server"]
+__all__ = ["declared_once", "s3", "s3_server"]
 
 PUBLIC = Visibility.PUBLIC
 

@@ -16,6 +16,9 @@ from schemas.permissions import BrokerUser
 from schemas.states import Visibility
 from schemas.topology import CHUNK_HEADER, blob_stream, blobs_exchange
 from tests.support.rabbitmq import Vhost
+from tests.support.scripted_collector import declared_once
+
+__all__ = ["declared_once"]
 
 PUBLIC = Visibility.PUBLIC
 

@@ -32,7 +32,9 @@ from schemas.states import Visibility
 from schemas.topology import COLLECTOR_QUEUE, RESULTS, WORK, blob_stream, blobs_exchange
 from schemas.wire import pack
 from tests.support.rabbitmq import Vhost
-from tests.support.scripted_collector import ScriptedCollector
+from tests.support.scripted_collector import ScriptedCollector, declared_once
+
+__all__ = ["declared_once"]
 
 SECRET = "sesame-street"
 MESSAGE = CancelMessage(submission_fold_ids=(1,))
@@ -285,12 +287,12 @@ def test_a_forked_child_is_told_to_make_its_own_client(broker_url: str) -> None:
 
 
 def test_our_user_is_on_every_message_so_that_the_uploader_can_be_trusted(
-    vhost: Vhost, broker_url: str
+    declared: Vhost, broker_url: str
 ) -> None:
     with BlockingLink(broker_url, "test") as link:
         link.publish(WORK, pack(MESSAGE, "cancel"), deadline=10)
 
-    collector = vhost.logins.of(BrokerUser.COLLECTOR)
+    collector = declared.logins.of(BrokerUser.COLLECTOR)
     with pika.BlockingConnection(pika.URLParameters(collector)) as connection:
         _, properties, _ = connection.channel().basic_get(COLLECTOR_QUEUE, auto_ack=True)
     assert properties.user_id == "producer"

@@ -16,13 +16,10 @@ from tests.support.documents_2016 import (
     SPECIFIC,
     DocumentedGateway,
     decoded_predictions,
-    documented,
     encoded,
     encoded_rows,
     iris_csv,
 )
-
-__all__ = ["documented"]
 
 POST_FOLD = """
     requests.post('http://127.0.0.1:8000/runapp/submissionfold/', auth=('username',
@@ -50,13 +47,12 @@ def typed(
 
 def test_a_data_set_is_registered_by_the_example_of_0_1(documented: DocumentedGateway) -> None:
     answer = typed(
-        documented,
         """
         requests.post('http://127.0.0.1:8000/runapp/rawdata/', auth=('username', 'password'),
         json={'name': 'iris', 'target_column': 'species', 'workflow_elements': 'classifier',
         'files': {'iris.csv': 'blablabla'}})
         """,
-        {"'blablabla'": repr(iris_csv())},
+        {"'blablabla'": repr(iris_csv()), "'iris'": "'iris_requests'"},
     )
 
     assert answer.status_code == 201
@@ -69,7 +65,6 @@ def test_a_taken_name_is_refused_as_in_2016(documented: DocumentedGateway) -> No
 
     # When its name is registered again, then it is taken
     answer = typed(
-        documented,
         """
         requests.post('http://127.0.0.1:8000/runapp/rawdata/', auth=('username', 'password'),
         json={'name': 'iris', 'target_column': 'species', 'workflow_elements': 'classifier',
@@ -87,7 +82,6 @@ def test_a_custom_data_set_is_registered_by_the_example_of_0_2(
 ) -> None:
     # When the example is run, compressed as `post_api` does it, under a name that is not taken
     answer = typed(
-        documented,
         """
         requests.post('http://127.0.0.1:8000/runapp/rawdata/', auth=('username', 'password'),
         json={'name': 'iris', 'target_column': 'species', 'workflow_elements': 'classifier',
@@ -96,7 +90,7 @@ def test_a_custom_data_set_is_registered_by_the_example_of_0_2(
         {
             "'bla'": repr(encoded(iris_csv().encode())),
             "'bli'": repr(encoded(SPECIFIC.encode())),
-            "'iris'": "'iris_custom'",
+            "'iris'": "'iris_requests_custom'",
         },
     )
 
@@ -109,7 +103,6 @@ def test_a_custom_data_set_is_registered_by_the_example_of_0_2(
 
 def test_data_sets_are_listed(documented: DocumentedGateway) -> None:
     answer = typed(
-        documented,
         "requests.get('http://127.0.0.1:8000/runapp/rawdata/', auth=('username', 'password'))",
     )
 
@@ -120,7 +113,6 @@ def test_data_sets_are_listed(documented: DocumentedGateway) -> None:
 def test_a_csv_file_is_split_under_the_other_spelling(documented: DocumentedGateway) -> None:
     # When the example is run, whose URL says raw_data
     answer = typed(
-        documented,
         """
         requests.post('http://127.0.0.1:8000/runapp/raw_data/split/', auth=('username', 'password'),
         json={'random_state': 42, 'held_out_test': 0.7, 'raw_data_id': 1})
@@ -138,7 +130,6 @@ def test_a_custom_data_set_is_split_under_the_other_spelling(
 ) -> None:
     # When the example is run for data set 2, the one with a python file
     answer = typed(
-        documented,
         """
         requests.post('http://127.0.0.1:8000/runapp/raw_data/customsplit/', auth=('username',
         'password'), json={'raw_data_id': 1})
@@ -172,7 +163,6 @@ def test_a_fold_is_run_again_by_force(documented: DocumentedGateway, force: str)
 
     # When it is posted again, with the `force` that 0.2 describes
     answer = typed(
-        documented,
         POST_FOLD,
         {
             **WITH_CONTENT,
@@ -191,7 +181,6 @@ def test_one_fold_is_shown(documented: DocumentedGateway) -> None:
     documented.ended_fold(10)
 
     answer = typed(
-        documented,
         """
         requests.get('http://127.0.0.1:8000/runapp/submissionfold/10/', auth=('username',
         'password'))
@@ -206,7 +195,6 @@ def test_folds_are_listed(documented: DocumentedGateway) -> None:
     documented.ended_fold(10)
 
     answer = typed(
-        documented,
         """
         requests.get('http://127.0.0.1:8000/runapp/submissionfold/', auth=('username',
         'password'))
@@ -221,7 +209,6 @@ def test_folds_are_listed_lightly(documented: DocumentedGateway) -> None:
     documented.ended_fold(10)
 
     answer = typed(
-        documented,
         """
         requests.get('http://127.0.0.1:8000/runapp/submissionfold-light/', auth=('username',
         'password'))
@@ -238,7 +225,6 @@ def test_predictions_of_a_list_are_collected(documented: DocumentedGateway) -> N
 
     # When the example is run
     answer = typed(
-        documented,
         """
         requests.post('http://127.0.0.1:8000/runapp/testpredictions/list/', auth=('username',
         'password'), json={'list_submission_fold': [1, 2, 10]})
@@ -254,7 +240,7 @@ def test_predictions_of_a_list_are_collected(documented: DocumentedGateway) -> N
 
 def test_new_predictions_are_collected_once(documented: DocumentedGateway) -> None:
     # Given a fold that has ended
-    documented.ended_fold(30)
+    documented.ended_fold(31)
     example = """
         requests.post('http://127.0.0.1:8000/runapp/testpredictions/new/', auth=('username',
         'password'), json={'raw_data_id': 1})
@@ -264,5 +250,5 @@ def test_new_predictions_are_collected_once(documented: DocumentedGateway) -> No
     first, second = typed(documented, example), typed(documented, example)
 
     # Then the fold was new the first time only
-    assert 30 in {fold["databoard_sf_id"] for fold in first.json()}
+    assert 31 in {fold["databoard_sf_id"] for fold in first.json()}
     assert second.json() == []
