@@ -19,8 +19,8 @@ from tests.support.stack import RestClient, Stack
 from tests.support.store import Store
 
 FOLDS = 10
-COLUMNS = 60_000
-"""Ten folds have 40 MB of predictions: far more than the buffers between two processes."""
+COLUMNS = 30_000
+"""Ten folds have 20 MB of predictions: far more than the buffers between two processes."""
 
 
 @pytest.fixture
