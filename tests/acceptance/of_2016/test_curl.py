@@ -67,6 +67,7 @@ def in_json(text: str) -> str:
 def test_a_data_set_is_registered_by_the_example_of_0_1(documented: DocumentedGateway) -> None:
     # When the example is typed, with a CSV file for `blablabla`
     answer = typed(
+        documented,
         """
         curl -u username:password -H "Content-Type: application/json" -X POST -d '{"name":
         "iris", "target_column": "species", "workflow_elements": "classifier", "files": {"iris.csv":
@@ -91,6 +92,7 @@ def test_a_custom_data_set_is_registered_by_the_example_of_0_2(
 ) -> None:
     # When the example is typed, compressed as `post_api` does it, under a name that is not taken
     answer = typed(
+        documented,
         """
         curl -u username:password -H "Content-Type: application/json" -X POST -d '{"name":
         "iris", "target_column": "species", "workflow_elements": "classifier", "files": {"iris.csv":
@@ -113,6 +115,7 @@ def test_a_custom_data_set_is_registered_by_the_example_of_0_2(
 
 def test_data_sets_are_listed(documented: DocumentedGateway) -> None:
     answer = typed(
+        documented,
         "curl -u username:password GET http://127.0.0.1:8000/runapp/rawdata/",
         GET,
     )
@@ -126,6 +129,7 @@ def test_data_sets_are_listed(documented: DocumentedGateway) -> None:
 def test_a_csv_file_is_split(documented: DocumentedGateway) -> None:
     # When the example is typed
     answer = typed(
+        documented,
         """
         curl -u username:password -H "Content-Type: application/json" -X POST
         -d '{"random_state": 42, "held_out_test": 0.7, "raw_data_id": 1}'
@@ -143,6 +147,7 @@ def test_a_csv_file_is_split(documented: DocumentedGateway) -> None:
 def test_a_custom_data_set_is_split(documented: DocumentedGateway) -> None:
     # When the example is typed for data set 2, the one with a python file
     answer = typed(
+        documented,
         """
         curl -u username:password -H "Content-Type: application/json" -X POST -d
         '{"raw_data_id": 1}' http://127.0.0.1:8000/runapp/rawdata/customsplit/
@@ -159,6 +164,7 @@ def test_a_custom_data_set_is_split(documented: DocumentedGateway) -> None:
 def test_a_fold_is_posted_trained_and_tested(documented: DocumentedGateway) -> None:
     # When the example is typed
     answer = typed(
+        documented,
         """
         curl -u username:password -H "Content-Type: application/json" -X POST -d
         '{"databoard_s_id": 1, "files": {"classifier.py": "import sklearn.."}, "train_is":
@@ -188,6 +194,7 @@ def test_a_fold_is_run_again_by_force(documented: DocumentedGateway, force: str)
 
     # When it is posted again, with the `force` that 0.2 describes
     answer = typed(
+        documented,
         """
         curl -u username:password -H "Content-Type: application/json" -X POST -d
         '{"databoard_s_id": 1, "files": {"classifier.py": "import sklearn.."}, "train_is":
@@ -216,6 +223,7 @@ def test_one_fold_is_shown(documented: DocumentedGateway) -> None:
 
     # When the example is typed
     answer = typed(
+        documented,
         "curl -u username:password GET http://127.0.0.1:8000/runapp/submissionfold/10/",
         GET,
     )
@@ -230,6 +238,7 @@ def test_folds_are_listed(documented: DocumentedGateway) -> None:
     documented.ended_fold(10)
 
     answer = typed(
+        documented,
         "curl -u username:password GET http://127.0.0.1:8000/runapp/submissionfold/",
         GET,
     )
@@ -243,6 +252,7 @@ def test_folds_are_listed_lightly(documented: DocumentedGateway) -> None:
     documented.ended_fold(10)
 
     answer = typed(
+        documented,
         "curl -u username:password GET http://127.0.0.1:8000/runapp/submissionfold-light/",
         GET,
     )
@@ -259,6 +269,7 @@ def test_predictions_of_a_list_are_collected(documented: DocumentedGateway) -> N
 
     # When the example is typed
     answer = typed(
+        documented,
         """
         curl -u username:password -H "Content-Type: application/json" -X POST -d
         '{"list_submission_fold": [1, 2, 10]}' http://127.0.0.1:8000/runapp/testpredictions/list/

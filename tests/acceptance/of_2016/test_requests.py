@@ -47,6 +47,7 @@ def typed(
 
 def test_a_data_set_is_registered_by_the_example_of_0_1(documented: DocumentedGateway) -> None:
     answer = typed(
+        documented,
         """
         requests.post('http://127.0.0.1:8000/runapp/rawdata/', auth=('username', 'password'),
         json={'name': 'iris', 'target_column': 'species', 'workflow_elements': 'classifier',
@@ -65,6 +66,7 @@ def test_a_taken_name_is_refused_as_in_2016(documented: DocumentedGateway) -> No
 
     # When its name is registered again, then it is taken
     answer = typed(
+        documented,
         """
         requests.post('http://127.0.0.1:8000/runapp/rawdata/', auth=('username', 'password'),
         json={'name': 'iris', 'target_column': 'species', 'workflow_elements': 'classifier',
@@ -82,6 +84,7 @@ def test_a_custom_data_set_is_registered_by_the_example_of_0_2(
 ) -> None:
     # When the example is run, compressed as `post_api` does it, under a name that is not taken
     answer = typed(
+        documented,
         """
         requests.post('http://127.0.0.1:8000/runapp/rawdata/', auth=('username', 'password'),
         json={'name': 'iris', 'target_column': 'species', 'workflow_elements': 'classifier',
@@ -103,6 +106,7 @@ def test_a_custom_data_set_is_registered_by_the_example_of_0_2(
 
 def test_data_sets_are_listed(documented: DocumentedGateway) -> None:
     answer = typed(
+        documented,
         "requests.get('http://127.0.0.1:8000/runapp/rawdata/', auth=('username', 'password'))",
     )
 
@@ -113,6 +117,7 @@ def test_data_sets_are_listed(documented: DocumentedGateway) -> None:
 def test_a_csv_file_is_split_under_the_other_spelling(documented: DocumentedGateway) -> None:
     # When the example is run, whose URL says raw_data
     answer = typed(
+        documented,
         """
         requests.post('http://127.0.0.1:8000/runapp/raw_data/split/', auth=('username', 'password'),
         json={'random_state': 42, 'held_out_test': 0.7, 'raw_data_id': 1})
@@ -130,6 +135,7 @@ def test_a_custom_data_set_is_split_under_the_other_spelling(
 ) -> None:
     # When the example is run for data set 2, the one with a python file
     answer = typed(
+        documented,
         """
         requests.post('http://127.0.0.1:8000/runapp/raw_data/customsplit/', auth=('username',
         'password'), json={'raw_data_id': 1})
@@ -163,6 +169,7 @@ def test_a_fold_is_run_again_by_force(documented: DocumentedGateway, force: str)
 
     # When it is posted again, with the `force` that 0.2 describes
     answer = typed(
+        documented,
         POST_FOLD,
         {
             **WITH_CONTENT,
@@ -181,6 +188,7 @@ def test_one_fold_is_shown(documented: DocumentedGateway) -> None:
     documented.ended_fold(10)
 
     answer = typed(
+        documented,
         """
         requests.get('http://127.0.0.1:8000/runapp/submissionfold/10/', auth=('username',
         'password'))
@@ -195,6 +203,7 @@ def test_folds_are_listed(documented: DocumentedGateway) -> None:
     documented.ended_fold(10)
 
     answer = typed(
+        documented,
         """
         requests.get('http://127.0.0.1:8000/runapp/submissionfold/', auth=('username',
         'password'))
@@ -209,6 +218,7 @@ def test_folds_are_listed_lightly(documented: DocumentedGateway) -> None:
     documented.ended_fold(10)
 
     answer = typed(
+        documented,
         """
         requests.get('http://127.0.0.1:8000/runapp/submissionfold-light/', auth=('username',
         'password'))
@@ -225,6 +235,7 @@ def test_predictions_of_a_list_are_collected(documented: DocumentedGateway) -> N
 
     # When the example is run
     answer = typed(
+        documented,
         """
         requests.post('http://127.0.0.1:8000/runapp/testpredictions/list/', auth=('username',
         'password'), json={'list_submission_fold': [1, 2, 10]})
