@@ -67,13 +67,9 @@ class Vhost:
     logins: Logins
 
     @property
-    def amqp_url(self) -> str:
-        """The administrator's."""
+    def admin_url(self) -> str:
+        """The administrator's: for `datarun up` and `broker setup`, and what operators do."""
         return self.logins.admin
-
-    def amqp_url_through(self, port: int) -> str:
-        """The administrator's, through a proxy that listens on `port` of this machine."""
-        return self.logins.through(port).admin
 
     def api(self, method: str, path: str, **arguments: Any) -> requests.Response:
         """Ask the management API, for instance `api("GET", "/api/overview")`; checks the status."""

@@ -42,7 +42,7 @@ def lilies(wire: Wire) -> None:
 @pytest.fixture
 def shell(wire: Wire, tmp_path: Path) -> Folder:
     """Somebody who types commands; DATARUN_BROKER names the stack."""
-    return Shell(tmp_path, wire.vhost.amqp_url)
+    return Shell(tmp_path, wire.vhost.admin_url)
 
 
 class Shell(Folder):
