@@ -3,21 +3,26 @@
 import signal
 
 from tests.support.bare_gateway import bare_stack
-from tests.support.databases import database_url, engine
+from tests.support.databases import database_url, engine, shared_engine
 from tests.support.folds import folds, iris, process_folds
 from tests.support.postgres import postgres, postgres_url
 from tests.support.rabbitmq import rabbitmq, vhost
-from tests.support.rest import rest, rest_engine, shared_rest
-from tests.support.scripted_collector import admin_url, broker_url, scripted_collector
+from tests.support.rest import rest, shared_rest
+from tests.support.scripted_collector import (
+    broker_url,
+    declared,
+    scripted_collector,
+    shared_vhost,
+)
 from tests.support.stack import postgres_stack, shared_process_stack, shared_stack, stack
 from tests.support.store import store
 from tests.support.tcp_proxy import proxy
 
 __all__ = [
-    "admin_url",
     "bare_stack",
     "broker_url",
     "database_url",
+    "declared",
     "engine",
     "folds",
     "iris",
@@ -28,11 +33,12 @@ __all__ = [
     "proxy",
     "rabbitmq",
     "rest",
-    "rest_engine",
     "scripted_collector",
+    "shared_engine",
     "shared_process_stack",
     "shared_rest",
     "shared_stack",
+    "shared_vhost",
     "stack",
     "store",
     "vhost",

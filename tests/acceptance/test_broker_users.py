@@ -94,7 +94,7 @@ def test_given_passwords_are_kept_and_found_by_services(
     }
 
     # And services that are started here log in with it
-    folder.succeed("broker", "setup", DATARUN_BROKER=vhost.amqp_url)
+    folder.succeed("broker", "setup", DATARUN_BROKER=vhost.admin_url)
     worker = folder.start("worker", "--role", "prepare", DATARUN_CONNECT_TIMEOUT_SECONDS="20")
     try:
         assert worker.stderr is not None

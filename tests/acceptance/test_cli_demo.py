@@ -46,6 +46,7 @@ def test_demo_prints_its_table_for_programs(folder: Folder) -> None:
     assert all(row["train_seconds"] > 0 and row["memory_kb"] > 0 for row in rows if row["tested"])
 
 
+@pytest.mark.slow
 def test_demo_for_a_log_file_is_plain_lines(folder: Folder) -> None:
     # When the demo's output is no terminal
     done = folder.run("demo", "--home", "kept")

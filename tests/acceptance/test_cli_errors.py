@@ -143,6 +143,33 @@ def test_help_needs_nothing_heavy(folder: Folder) -> None:
     assert heavy.isdisjoint(modules)
 
 
+HELPS = """
+import sys
+from datarun.cli.main import main
+for command in sys.argv[1:]:
+    sys.argv = ["datarun", *command.split(), "--help"]
+    try:
+        main()
+    except SystemExit as end:
+        assert end.code == 0
+    print(end="\\f")
+"""
+
+
+def helps(folder: Folder, *commands: str, **settings: str) -> list[str]:
+    """What each command prints with --help, all in one process."""
+    done = subprocess.run(
+        [sys.executable, "-c", HELPS, *commands],
+        env=environment(**settings),
+        cwd=folder.path,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    return done.stdout.split("\f")[:-1]
+
+
 def test_every_command_explains_itself(folder: Folder) -> None:
     # Given every command there is
     commands = [
@@ -150,23 +177,20 @@ def test_every_command_explains_itself(folder: Folder) -> None:
         *("data publish", "data list", "data show", "folds list", "folds show", "folds cancel"),
         *("results new", "results ack", "broker setup"),
     ]
-    for command in commands:
-        # When its help is asked for
-        text = " ".join(folder.succeed(*command.split(), "--help").split())
 
+    # When its help is asked for
+    for command, text in zip(commands, helps(folder, *commands), strict=True):
         # Then it is there, and --json with it
-        assert f"datarun {command}" in text
+        assert f"datarun {command}" in " ".join(text.split())
         assert "--json" in text
 
 
-@pytest.mark.parametrize("command", ["worker", "demo", "up", "collector"])
-def test_help_breaks_no_line_before_it_is_full(folder: Folder, command: str) -> None:
+def test_help_breaks_no_line_before_it_is_full(folder: Folder) -> None:
     # When help is shown in a terminal of 100 columns
-    text = folder.succeed(command, "--help", COLUMNS="100").partition("Options")[0]
-
-    # Then each line ends where a sentence does
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    assert [line for line in lines if not line.endswith((".", "[OPTIONS]", "─"))] == []
+    for text in helps(folder, "worker", "demo", "up", "collector", COLUMNS="100"):
+        # Then each line ends where a sentence does
+        lines = [line.strip() for line in text.partition("Options")[0].splitlines()]
+        assert [line for line in lines if line and not line.endswith((".", "[OPTIONS]", "─"))] == []
 
 
 def test_schema_is_one_json_document(folder: Folder) -> None:

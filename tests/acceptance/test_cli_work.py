@@ -358,3 +358,33 @@ def test_status_counts_folds_by_state(iris: Folder) -> None:
     assert "(of unknown, cancelled, superseded or repeated runs, or malformed)" in text
     assert iris.json("status")["folds"]["TESTED"] >= 2
     assert iris.json("status")["queues"]["datarun.folds.default"]["messages"] == 0
+
+
+def test_tables_name_the_submission_beside_its_number(iris: Folder) -> None:
+    # Given a submission in a folder, and one that was published without any name
+    iris.submission("forest", {"classifier.py": DUMMY})
+    submitted = iris.json("submit", "forest", "--dataset", "iris", "--cv", "2", "--wait")
+    number = submitted["submission_id"]
+    nameless = submitted["submission_fold_ids"][-1] + 1000
+    fold = {"submission_id": 900, "dataset": "iris", "files": {"classifier.py": DUMMY}}
+    with Client(iris.connection()["broker"]) as client:
+        client.publish_fold(submission_fold_id=nameless, train_is=[0, 1], test_is=[2], **fold)
+        list(client.follow([nameless], timeout=60))
+
+    # When its folds and results are listed, in a terminal of 80 columns
+    folds = iris.succeed("folds", "list", COLUMNS="80")
+    results = iris.succeed("results", "new", COLUMNS="80")
+
+    # Then each line has the name beside the number, where there is one
+    for table in (folds, results):
+        cells = [line.split()[:4] for line in table.splitlines()]
+        assert [fold[1:] for fold in cells].count([str(number), "forest", "iris"]) == 2
+        assert [str(nameless), "900", "-", "iris"] in cells
+
+    # And so does a single fold, and what programs get
+    shown = iris.succeed("folds", "show", str(submitted["submission_fold_ids"][0]))
+    assert f"of submission {number} (forest) on iris" in shown
+    listed = iris.json("folds", "list", "--submission", str(number))
+    assert {fold["submission_name"] for fold in listed} == {"forest"}
+    news = iris.json("results", "new")
+    assert {result["submission_name"] for result in news} >= {"forest", None}

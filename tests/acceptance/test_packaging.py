@@ -17,6 +17,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from datarun.cli.entry import BROUGHT_BY
+from schemas.permissions import BrokerUser
 from tests.support.distribution import ROOT, Installation, Published, published, required
 from tests.support.rabbitmq import Vhost
 
@@ -131,7 +132,7 @@ assert not set(heavy) & set(sys.modules)
 
 
 def test_the_base_install_is_the_client_and_it_works(installed: Install, vhost: Vhost):
-    out = installed("").evaluate(CLIENT, vhost.amqp_url, " ".join(HEAVY))
+    out = installed("").evaluate(CLIENT, vhost.logins.of(BrokerUser.PRODUCER), " ".join(HEAVY))
 
     assert "{'datarun.data': None}" in out
     assert "HoldOut(held_out_test=0.5, random_state=42)" in out

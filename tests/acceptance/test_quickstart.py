@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 
+import pytest
+
 from tests.support.command import ROOT, Folder
 from tests.support.pages import Reader
 
 
+@pytest.mark.slow
 def test_quickstart_followed_literally_works(folder: Folder) -> None:
     # Given an empty folder
     stranger = Reader(folder.path)

@@ -80,7 +80,7 @@ def test_database_that_cannot_be_used_makes_up_fail_with_the_reason(
     done = folder.run(
         "up",
         "--detach",
-        DATARUN_BROKER=vhost.amqp_url,
+        DATARUN_BROKER=vhost.admin_url,
         DATARUN_DATABASE="mysql://127.0.0.1/x",
     )
 

@@ -62,7 +62,7 @@ def test_stack_of_a_folder_above_is_named_and_left_alone(running: Folder, vhost:
     assert running.json("status")["workers"]
 
     # And a stack of his own is started and stopped beside it
-    up = below.run("up", "--detach", "--slots", "1", DATARUN_BROKER=vhost.amqp_url)
+    up = below.run("up", "--detach", "--slots", "1", DATARUN_BROKER=vhost.admin_url)
     assert up.returncode == 0, up.stderr
     assert f"another datarun runs in {running.home}; this one is its own" in up.stderr
     assert below.json("down") == {"home": str(below.home), "was_running": True}
@@ -151,7 +151,7 @@ def test_killed_node_is_started_again_with_what_waits_in_it(folder: Folder) -> N
 def test_given_broker_is_used_and_left_alone(folder: Folder, vhost: Vhost) -> None:
     # Given a RabbitMQ that somebody else runs
     # When a stack is started with it
-    up = folder.up("--slots", "1", DATARUN_BROKER=vhost.amqp_url)
+    up = folder.up("--slots", "1", DATARUN_BROKER=vhost.admin_url)
 
     # Then no other one is started, and clients find this one
     assert set(up["pids"]) == {"collector", "prepare worker", "folds worker", "gateway"}
@@ -162,7 +162,7 @@ def test_given_broker_is_used_and_left_alone(folder: Folder, vhost: Vhost) -> No
     folder.succeed("down")
     stopped = folder.run("status")
     assert f"the stack of {folder.home} is not running; `datarun up` starts it" in stopped.stderr
-    assert folder.json("broker", "setup", DATARUN_BROKER=vhost.amqp_url)["queues"]
+    assert folder.json("broker", "setup", DATARUN_BROKER=vhost.admin_url)["queues"]
 
 
 @pytest.mark.slow

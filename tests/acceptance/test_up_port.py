@@ -25,7 +25,7 @@ def test_taken_port_is_said_and_the_former_one_is_kept(folder: Folder, vhost: Vh
     # Given a stack that was started once, with a port of its own
     with socket.create_server(("127.0.0.1", 0)) as spare:
         former = spare.getsockname()[1]
-    broker = {"DATARUN_BROKER": vhost.amqp_url}
+    broker = {"DATARUN_BROKER": vhost.admin_url}
     document = folder.up("--slots", "1", "--gateway-port", str(former), **broker)
     assert port_of(document) == former
     folder.succeed("down")
@@ -69,7 +69,7 @@ def test_only_this_runs_log_is_shown_when_a_service_cannot_start(
     # Given a cache that no worker can use
     (folder.path / "file").touch()
     settings = {
-        "DATARUN_BROKER": vhost.amqp_url,
+        "DATARUN_BROKER": vhost.admin_url,
         "DATARUN_CACHE": str(folder.path / "file" / "cache"),
     }
 

@@ -31,6 +31,7 @@ from schemas.states import Visibility
 from schemas.topology import COLLECTOR_QUEUE, RESULTS, WORK
 from schemas.wire import Envelope, pack
 from tests.support.deadline import wait_until
+from tests.support.played import Players
 from tests.support.rabbitmq import Logins, Vhost
 from tests.support.scripted_collector import (
     ScriptedCollector,
@@ -58,9 +59,9 @@ def url(line: TcpProxy, broker_url: str, vhost: Vhost) -> str:
 
 
 @pytest.fixture
-def admin_line(line: TcpProxy, admin_url: str, vhost: Vhost) -> str:
-    """The same as an administrator, who may read what he has written."""
-    return vhost.amqp_url_through(line.port)
+def logins(line: TcpProxy, declared: Vhost) -> Logins:
+    """The same for whoever writes and reads parts."""
+    return declared.logins.through(line.port)
 
 
 def test_a_line_cut_again_and_again_loses_no_published_fold(
@@ -153,16 +154,17 @@ def test_a_verdict_stored_while_the_line_was_cut_is_followed_nevertheless(
 
 
 def test_a_reader_is_told_that_its_subscription_was_interrupted(
-    admin_line: str, line: TcpProxy
+    url: str, line: TcpProxy, declared: Vhost
 ) -> None:
     with (
-        BlockingLink(admin_line, "test") as link,
+        BlockingLink(url, "test") as link,
+        Players(declared.logins) as others,
         link.subscribe(RESULTS, ["fold.#"], deadline=10) as news,
     ):
         line.reset()
         assert isinstance(news.next(20), Interrupted)
         # And goes on afterwards
-        link.publish(RESULTS, pack(MESSAGE, "fold.iris.1"), deadline=10)
+        others.publish((RESULTS, pack(MESSAGE, "fold.iris.1")))
         assert isinstance(news.next(20), Envelope)
 
 
@@ -234,7 +236,9 @@ def test_a_collector_that_restarts_does_not_end_a_follow(
     results: list[Result] = []
     with (
         Client(broker_url, timeout=0.5) as client,
-        pika.BlockingConnection(pika.URLParameters(vhost.amqp_url)) as connection,
+        pika.BlockingConnection(
+            pika.URLParameters(vhost.logins.of(BrokerUser.COLLECTOR))
+        ) as connection,
     ):
         following = threading.Thread(target=lambda: results.extend(client.follow([11], timeout=60)))
         following.start()
@@ -286,7 +290,7 @@ def test_a_database_that_is_away_delays_answers_and_ends_no_follow(
 
 
 def test_a_part_is_written_and_read_whole_over_a_line_that_breaks(
-    admin_line: str, line: TcpProxy, admin_url: str
+    logins: Logins, line: TcpProxy, declared: Vhost
 ) -> None:
     # Given 24 MiB, and a line that breaks in the middle of writing and of reading
     content, blob = os.urandom(CHUNK_BYTES) * 24, uuid.uuid4().hex
@@ -302,11 +306,15 @@ def test_a_part_is_written_and_read_whole_over_a_line_that_breaks(
 
     # When it is written and read
     size, sha256 = write_blob(
-        admin_line, Visibility.PUBLIC, blob, content, on_progress=break_once("writing")
+        logins.of(BrokerUser.PREPARER),
+        Visibility.PUBLIC,
+        blob,
+        content,
+        on_progress=break_once("writing"),
     )
     target = io.BytesIO()
     read_blob(
-        admin_line,
+        logins.of(BrokerUser.WORKER),
         Visibility.PUBLIC,
         blob,
         target,
@@ -318,19 +326,19 @@ def test_a_part_is_written_and_read_whole_over_a_line_that_breaks(
     # Then it is whole, also for a reader whose line holds
     assert broken == {"writing", "reading"}
     assert target.getvalue() == content
-    again = io.BytesIO()
-    read_blob(admin_url, Visibility.PUBLIC, blob, again, size=size, sha256=sha256)
+    again, reader = io.BytesIO(), declared.logins.of(BrokerUser.WORKER)
+    read_blob(reader, Visibility.PUBLIC, blob, again, size=size, sha256=sha256)
     assert again.getvalue() == content
 
 
-def test_writing_over_a_line_that_stays_cut_gives_up(admin_line: str, line: TcpProxy) -> None:
+def test_writing_over_a_line_that_stays_cut_gives_up(logins: Logins, line: TcpProxy) -> None:
     def cut(_done: int) -> None:
         line.cut()
 
     began = time.monotonic()
     with pytest.raises(BlobError, match="writing data-set part"):
         write_blob(
-            admin_line,
+            logins.of(BrokerUser.PREPARER),
             Visibility.PUBLIC,
             uuid.uuid4().hex,
             os.urandom(CHUNK_BYTES) * 40,

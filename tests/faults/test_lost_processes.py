@@ -9,32 +9,56 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from broker.private_node import NodeAddress
 from datarun import Client, Custom, DataError, HoldOut
 from schemas.states import FoldState
 from schemas.topology import folds_queue
 from tests.support.deadline import wait_until
+from tests.support.rabbitmq import new_vhost
 from tests.support.stack import Service, Stack
 from tests.support.submissions import DUMMY, WAITS_FOR_A_FILE, write_iris
 
 WITHIN = 60
 
 
+@pytest.fixture(scope="module")
+def shared(rabbitmq: NodeAddress, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A collector that has iris, for all tests; each uses ids of its own."""
+    folder = tmp_path_factory.mktemp("stack")
+    with new_vhost(rabbitmq) as vhost:
+        stack = Stack(vhost.logins, f"sqlite:///{folder / 'datarun.sqlite'}", folder)
+        try:
+            stack.declare_topology()
+            stack.start_collector()
+            prepare = stack.start_worker("prepare")
+            with stack.client() as client:
+                client.publish_data(
+                    "iris",
+                    files=[write_iris(folder)],
+                    target_column="species",
+                    workflow_elements="classifier",
+                    split=HoldOut(0.5),
+                    timeout=WITHIN,
+                )
+            prepare.stop()
+            yield stack
+        finally:
+            stack.close()
+
+
 @pytest.fixture
-def client(stack: Stack, tmp_path: Path) -> Iterator[Client]:
-    """A client, with iris ready and no folds worker."""
-    stack.declare_topology()
-    stack.start_collector()
-    prepare = stack.start_worker("prepare")
+def stack(shared: Stack) -> Iterator[Stack]:
+    """The same, in which the workers of each test end with it."""
+    yield shared
+    for service in shared.services:
+        if "worker" in service.process.args and service.process.poll() is None:
+            service.stop()
+
+
+@pytest.fixture
+def client(stack: Stack) -> Iterator[Client]:
+    """A client, with iris ready and no worker."""
     with stack.client() as client:
-        client.publish_data(
-            "iris",
-            files=[write_iris(tmp_path)],
-            target_column="species",
-            workflow_elements="classifier",
-            split=HoldOut(0.5),
-            timeout=WITHIN,
-        )
-        prepare.stop()
         yield client
 
 
@@ -120,21 +144,21 @@ def test_a_fold_that_kills_every_worker_is_given_up(stack: Stack, client: Client
         "            if 'worker' in parent.cmdline():\n"
         "                parent.kill()\n"
     )
-    publish(client, 1, kills_worker)
+    publish(client, 2, kills_worker)
 
     # When workers are started again and again, as a supervisor would
     for _ in range(6):
         worker = stack.start("worker", "--role", "folds", "--slots", "1", home=stack.folder / "w")
 
         def over(worker=worker) -> bool:
-            return worker.process.poll() is not None or stored_verdicts(stack, 1) == ["ERROR"]
+            return worker.process.poll() is not None or stored_verdicts(stack, 2) == ["ERROR"]
 
         wait_until(over, within=WITHIN, what="the end of the worker or of the fold")
         if worker.process.poll() is None:
             break
 
     # Then the fold ends, and says why
-    [result] = client.follow([1], timeout=WITHIN)
+    [result] = client.follow([2], timeout=WITHIN)
     assert result.state is FoldState.ERROR
     assert result.verdict.kind == "worker_lost"
     assert result.verdict.culprit == "infrastructure"
@@ -143,41 +167,41 @@ def test_a_fold_that_kills_every_worker_is_given_up(stack: Stack, client: Client
 
 def test_collector_killed_while_results_come_in_loses_none(stack: Stack, client: Client) -> None:
     # Given forty folds on their way
+    ids = range(100, 140)
     stack.start_worker("folds", slots=2)
-    for fold_id in range(40):
+    for fold_id in ids:
         publish(client, fold_id, DUMMY)
 
     # When a second collector stands by and the first is killed among the results
-    standby = stack.start("collector")
+    stack.start("collector")
     first = next(service for service in stack.services if "collector" in service.process.args)
     wait_until(
-        lambda: any(stored_verdicts(stack, fold_id) == ["TESTED"] for fold_id in range(40)),
+        lambda: any(stored_verdicts(stack, fold_id) == ["TESTED"] for fold_id in ids),
         within=WITHIN,
         what="a first result",
     )
     first.kill()
 
     # Then the other stores all of them, each once
-    results = list(client.follow(range(40), timeout=WITHIN))
+    results = list(client.follow(ids, timeout=WITHIN))
     assert {result.state for result in results} == {FoldState.TESTED}
-    assert all(stored_verdicts(stack, fold_id) == ["TESTED"] for fold_id in range(40))
-    assert standby.stop() == 0
+    assert all(stored_verdicts(stack, fold_id) == ["TESTED"] for fold_id in ids)
 
 
 def test_a_worker_told_to_stop_gives_its_fold_back(
     stack: Stack, client: Client, waiting: Waiting
 ) -> None:
     first = stack.start_worker("folds", slots=1, grace_seconds=0)
-    publish(client, 1, waiting.code)
+    publish(client, 3, waiting.code)
     waiting.wait_until_training()
     assert first.stop() == 0
 
     # Then another one finishes it, and the attempt does not count as a death
     stack.start_worker("folds", slots=1, max_attempts=1)
     waiting.go_on()
-    [result] = client.follow([1], timeout=WITHIN)
+    [result] = client.follow([3], timeout=WITHIN)
     assert result.state is FoldState.TESTED
-    assert stored_verdicts(stack, 1) == ["TESTED"]
+    assert stored_verdicts(stack, 3) == ["TESTED"]
 
 
 def test_a_data_set_that_kills_every_prepare_worker_is_given_up(

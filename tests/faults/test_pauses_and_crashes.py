@@ -174,7 +174,9 @@ def test_the_same_fold_published_again_and_again_is_run_once(stack: Stack, tmp_p
     }
     with stack.client() as client:
         publish_iris(client, tmp_path)
-        connection = pika.BlockingConnection(pika.URLParameters(stack.logins.admin))
+        connection = pika.BlockingConnection(
+            pika.URLParameters(stack.logins.of(BrokerUser.PRODUCER))
+        )
         channel = connection.channel()
 
         def publish_raw(key: str, **properties: str) -> None:

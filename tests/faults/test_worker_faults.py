@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from schemas.events import FoldStarted, FoldTested
+from schemas.permissions import BrokerUser
 from schemas.topology import folds_queue
 from tests.support.deadline import wait_until
 from tests.support.tcp_proxy import TcpProxy
@@ -120,7 +121,7 @@ def test_broker_closing_all_connections_loses_no_fold_of_a_full_queue(rig: Worke
 
     # When the broker closes every connection in between
     rig.disconnect()
-    wait_until(lambda: len(rig.vhost.connections()) >= 2)
+    wait_until(lambda: len(rig.vhost.connections(BrokerUser.WORKER)) >= 2)
     rig.vhost.close_connections()
     rig.reconnect()
 

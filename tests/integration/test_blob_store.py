@@ -19,16 +19,18 @@ from broker.file_systems import PUT_BYTES
 from broker.object_store import RANGE_BYTES, ObjectStore
 from schemas.blobs import is_stored, new_stored_blob
 from schemas.errors import BlobError, ConfigurationError, StoreUnreachable
+from schemas.permissions import BrokerUser
 from schemas.settings import load_settings
 from schemas.states import Visibility
 from tests.support.deadline import wait_until
+from tests.support.rabbitmq import Logins, Vhost
 from tests.support.s3 import S3Server, s3, s3_server
+from tests.support.scripted_collector import declared_once
 from tests.support.tcp_proxy import TcpProxy
 
-__all__ = ["s3", "s3_server"]
+__all__ = ["declared_once", "s3", "s3_server"]
 
 PUBLIC = Visibility.PUBLIC
-NO_BROKER = "amqp://nobody:none@127.0.0.1:1/"
 
 
 @pytest.fixture(scope="module")
@@ -42,26 +44,39 @@ def s3_store(s3_server: S3Server) -> ObjectStore:
     return store
 
 
+class Blobs:
+    """One place, as the services have it that write, read and delete public parts there."""
+
+    def __init__(self, logins: Logins, objects: ObjectStore | None = None) -> None:
+        writer, reader, collector = (
+            BlobStore(logins.of(user), objects)
+            for user in (BrokerUser.PREPARER, BrokerUser.WORKER, BrokerUser.COLLECTOR)
+        )
+        self.new, self.write = writer.new, writer.write
+        self.read = reader.read
+        self.delete = collector.delete
+
+
 @pytest.fixture(params=["streams", "file", "s3"])
-def blobs(request: pytest.FixtureRequest, tmp_path: Path) -> BlobStore:
-    """Each place in turn, as a service has it."""
+def blobs(request: pytest.FixtureRequest, tmp_path: Path) -> Blobs:
+    """Each place in turn."""
     match request.param:
         case "streams":
-            return BlobStore(request.getfixturevalue("admin_url"))
+            return Blobs(request.getfixturevalue("declared").logins)
         case "file":
-            return BlobStore(NO_BROKER, ObjectStore(f"file://{tmp_path}"))
+            return Blobs(Logins.of_nobody(), ObjectStore(f"file://{tmp_path}"))
         case _:
-            return BlobStore(NO_BROKER, request.getfixturevalue("s3_store"))
+            return Blobs(Logins.of_nobody(), request.getfixturevalue("s3_store"))
 
 
-def written(blobs: BlobStore, content: bytes) -> tuple[str, int, str]:
+def written(blobs: Blobs | BlobStore, content: bytes) -> tuple[str, int, str]:
     """The id, size and SHA-256 of a new blob."""
     blob = blobs.new()
     return blob, *blobs.write(PUBLIC, blob, content)
 
 
 @pytest.mark.parametrize("size", [0, 1, (1 << 20) + 1])
-def test_what_was_written_is_read_by_any_number_of_readers(blobs: BlobStore, size: int) -> None:
+def test_what_was_written_is_read_by_any_number_of_readers(blobs: Blobs, size: int) -> None:
     content = os.urandom(size)
 
     blob, told_size, sha256 = written(blobs, content)
@@ -74,7 +89,7 @@ def test_what_was_written_is_read_by_any_number_of_readers(blobs: BlobStore, siz
 
 
 def test_a_large_part_goes_through_in_pieces_and_progress_is_told(
-    blobs: BlobStore, tmp_path: Path
+    blobs: Blobs, tmp_path: Path
 ) -> None:
     # Given a file of several pieces, of which the beginning has been read
     source, target, blob = tmp_path / "source", tmp_path / "target", blobs.new()
@@ -100,14 +115,14 @@ def test_a_large_part_goes_through_in_pieces_and_progress_is_told(
     blobs.delete(PUBLIC, blob)
 
 
-def test_a_part_that_was_never_written_is_missing(blobs: BlobStore) -> None:
+def test_a_part_that_was_never_written_is_missing(blobs: Blobs) -> None:
     written(blobs, b"another one")
 
     with pytest.raises(BlobError, match="does not exist"):
         blobs.read(PUBLIC, blobs.new(), io.BytesIO(), size=1, sha256="0" * 64)
 
 
-def test_deleting_twice_is_deleting_once(blobs: BlobStore) -> None:
+def test_deleting_twice_is_deleting_once(blobs: Blobs) -> None:
     blob, size, sha256 = written(blobs, b"x")
 
     blobs.delete(PUBLIC, blob)
@@ -117,7 +132,7 @@ def test_deleting_twice_is_deleting_once(blobs: BlobStore) -> None:
         blobs.read(PUBLIC, blob, io.BytesIO(), size=size, sha256=sha256)
 
 
-def test_a_part_of_other_content_than_announced_is_altered(blobs: BlobStore) -> None:
+def test_a_part_of_other_content_than_announced_is_altered(blobs: Blobs) -> None:
     blob, size, _ = written(blobs, b"abc")
     announced = hashlib.sha256(b"abd").hexdigest()
 
@@ -126,7 +141,7 @@ def test_a_part_of_other_content_than_announced_is_altered(blobs: BlobStore) -> 
 
 
 @pytest.mark.parametrize("announced", [0, 2, 4])
-def test_a_part_of_another_size_than_announced_is_refused(blobs: BlobStore, announced: int) -> None:
+def test_a_part_of_another_size_than_announced_is_refused(blobs: Blobs, announced: int) -> None:
     blob, _, sha256 = written(blobs, b"abc")
     target = io.BytesIO()
 
@@ -136,7 +151,7 @@ def test_a_part_of_another_size_than_announced_is_refused(blobs: BlobStore, anno
     assert len(target.getvalue()) <= announced
 
 
-def test_a_visibility_has_parts_of_its_own(blobs: BlobStore) -> None:
+def test_a_visibility_has_parts_of_its_own(blobs: Blobs) -> None:
     blob = blobs.new()
     size, sha256 = blobs.write(Visibility.SECRET, blob, b"labels")
 
@@ -144,7 +159,7 @@ def test_a_visibility_has_parts_of_its_own(blobs: BlobStore) -> None:
         blobs.read(PUBLIC, blob, io.BytesIO(), size=size, sha256=sha256)
 
 
-def test_a_writer_that_breaks_off_leaves_nothing_that_looks_complete(blobs: BlobStore) -> None:
+def test_a_writer_that_breaks_off_leaves_nothing_that_looks_complete(blobs: Blobs) -> None:
     # Given a writer that is asked to stop when it has written more than one piece
     content, blob = os.urandom(PUT_BYTES + (4 << 20)), blobs.new()
 
@@ -166,7 +181,7 @@ def test_a_writer_that_breaks_off_leaves_nothing_that_looks_complete(blobs: Blob
     blobs.delete(PUBLIC, blob)
 
 
-def test_a_reader_breaks_off_when_it_is_told_to(blobs: BlobStore) -> None:
+def test_a_reader_breaks_off_when_it_is_told_to(blobs: Blobs) -> None:
     class Stop(Exception):
         pass
 
@@ -178,7 +193,7 @@ def test_a_reader_breaks_off_when_it_is_told_to(blobs: BlobStore) -> None:
         blobs.read(PUBLIC, blob, io.BytesIO(), size=size, sha256=sha256, on_progress=stop)
 
 
-def test_a_full_disk_of_the_reader_is_not_taken_for_the_stores(blobs: BlobStore) -> None:
+def test_a_full_disk_of_the_reader_is_not_taken_for_the_stores(blobs: Blobs) -> None:
     class Full(io.BytesIO):
         def write(self, data: object) -> int:
             raise OSError(28, "No space left on device")
@@ -335,11 +350,13 @@ def test_what_a_killed_writer_left_in_a_folder_is_deleted_with_its_part(tmp_path
     assert not list((tmp_path / "public").iterdir())
 
 
-def test_streams_of_before_the_setting_are_still_read(admin_url: str, s3: S3Server) -> None:
+def test_streams_of_before_the_setting_are_still_read(declared: Vhost, s3: S3Server) -> None:
     # Given a part on a stream, and one in the store
-    old = written(BlobStore(admin_url), b"old")
-    both = BlobStore.of(load_settings(blobs=s3.url), admin_url)
-    new = written(both, b"new")
+    logins = declared.logins
+    old = written(Blobs(logins), b"old")
+    writer = BlobStore.of(load_settings(blobs=s3.url), logins.of(BrokerUser.PREPARER))
+    new = written(writer, b"new")
+    both = Blobs(logins, ObjectStore(s3.url))
 
     # Then a service with the setting reads and deletes both
     for (blob, size, sha256), content in ((old, b"old"), (new, b"new")):
@@ -350,7 +367,7 @@ def test_streams_of_before_the_setting_are_still_read(admin_url: str, s3: S3Serv
 
     # And one without it says what it lacks
     with pytest.raises(BlobError, match="give DATARUN_BLOBS"):
-        BlobStore(admin_url).read(PUBLIC, new[0], io.BytesIO(), size=new[1], sha256=new[2])
+        Blobs(logins).read(PUBLIC, new[0], io.BytesIO(), size=new[1], sha256=new[2])
 
 
 def test_a_store_whose_package_is_not_installed_is_refused_by_name() -> None:

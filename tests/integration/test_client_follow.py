@@ -18,14 +18,18 @@ from schemas.requests import FoldRecord, ResultsRequest
 from schemas.topology import RESULTS
 from schemas.wire import PART_CHARACTERS, Envelope
 from tests.support.deadline import wait_until
+from tests.support.rabbitmq import Vhost
 from tests.support.scripted_collector import (
     VERSION,
     ScriptedCollector,
     a_record,
     a_verdict,
+    declared_once,
     fold_arguments,
     wait_for,
 )
+
+__all__ = ["declared_once"]
 
 
 def test_results_already_there_come_first_then_the_others_as_they_are_stored(
@@ -210,17 +214,17 @@ def test_two_threads_follow_the_same_folds_and_each_sees_all(
 
 
 def test_abandoning_a_follow_deletes_its_queue(
-    scripted_collector: ScriptedCollector, broker_url: str, vhost: object
+    scripted_collector: ScriptedCollector, broker_url: str, declared: Vhost
 ) -> None:
     scripted_collector.records[11] = a_record(11)
     with Client(broker_url) as client:
         for _ in client.follow([11, 12], timeout=60):
             break
-        wait_until(lambda: _subscribers(vhost) == 0, what="the subscription's queue to go")
+        wait_until(lambda: _subscribers(declared) == 0, what="the subscription's queue to go")
 
 
-def _subscribers(vhost: object) -> int:
-    bindings = vhost.api("GET", f"/api/bindings/{vhost.name}").json()  # type: ignore[attr-defined]
+def _subscribers(vhost: Vhost) -> int:
+    bindings = vhost.api("GET", f"/api/bindings/{vhost.name}").json()
     return sum(binding["source"] == RESULTS for binding in bindings)
 
 

@@ -26,11 +26,15 @@ from schemas.errors import (
     TopologyError,
 )
 from schemas.messages import CancelMessage
+from schemas.permissions import BrokerUser
 from schemas.requests import StatusReply, StatusRequest
-from schemas.topology import COLLECTOR_QUEUE, RESULTS, WORK
+from schemas.states import Visibility
+from schemas.topology import COLLECTOR_QUEUE, RESULTS, WORK, blob_stream, blobs_exchange
 from schemas.wire import pack
 from tests.support.rabbitmq import Vhost
-from tests.support.scripted_collector import ScriptedCollector
+from tests.support.scripted_collector import ScriptedCollector, declared_once
+
+__all__ = ["declared_once"]
 
 SECRET = "sesame-street"
 MESSAGE = CancelMessage(submission_fold_ids=(1,))
@@ -44,7 +48,7 @@ def test_a_wrong_password_is_said_without_the_password(vhost: Vhost) -> None:
 
 
 def test_a_virtual_host_that_does_not_exist_is_named(vhost: Vhost) -> None:
-    url = vhost.amqp_url.replace(f"/{vhost.name}", "/nowhere")
+    url = vhost.logins.of(BrokerUser.PRODUCER).replace(f"/{vhost.name}", "/nowhere")
     with pytest.raises(AccessRefused, match="virtual host 'nowhere'"):
         BlockingLink(url, "test", 5)
 
@@ -64,7 +68,7 @@ def test_an_unknown_host_is_named() -> None:
 
 
 def test_tls_towards_a_port_without_it_is_said(vhost: Vhost) -> None:
-    url = vhost.amqp_url.replace("amqp://", "amqps://")
+    url = vhost.logins.of(BrokerUser.PRODUCER).replace("amqp://", "amqps://")
     with pytest.raises(BrokerUnreachable, match="does not speak TLS"):
         BlockingLink(url, "test", 5)
 
@@ -85,16 +89,16 @@ def test_a_malformed_url_is_explained_without_its_password(url: str) -> None:
     assert caught.value.__cause__ is None
 
 
-def test_a_message_that_no_queue_takes_is_an_error(admin_url: str) -> None:
+def test_a_message_that_no_queue_takes_is_an_error(broker_url: str) -> None:
     with (
-        BlockingLink(admin_url, "test") as link,
+        BlockingLink(broker_url, "test") as link,
         pytest.raises(PublishError, match=r"returned.*no queue takes it"),
     ):
-        link.publish(RESULTS, pack(MESSAGE, "nobody.listens"), deadline=10)
+        link.publish(blobs_exchange(Visibility.RAW), pack(MESSAGE, "nobody.listens"), deadline=10)
 
 
 def test_an_exchange_that_is_missing_names_the_command(vhost: Vhost) -> None:
-    with BlockingLink(vhost.amqp_url, "test") as link:
+    with BlockingLink(vhost.logins.of(BrokerUser.PRODUCER), "test") as link:
         with pytest.raises(TopologyError, match=r"datarun.work.*datarun broker setup"):
             link.publish(WORK, pack(MESSAGE, "cancel"), deadline=10)
         with pytest.raises(TopologyError, match=r"datarun.results.*datarun broker setup"):
@@ -106,8 +110,10 @@ def test_an_exchange_that_is_missing_names_the_command(vhost: Vhost) -> None:
 def test_a_returned_message_among_many_does_not_hide_the_others(broker_url: str) -> None:
     # Given a link on which one message has just been returned
     with BlockingLink(broker_url, "test") as link:
-        with pytest.raises(PublishError):
-            link.publish(RESULTS, pack(MESSAGE, "nobody.listens"), deadline=10)
+        with pytest.raises(PublishError, match="returned"):
+            link.publish(
+                blobs_exchange(Visibility.RAW), pack(MESSAGE, "nobody.listens"), deadline=10
+            )
 
         # When a thousand follow in a pipeline
         envelopes = [pack(MESSAGE, "cancel") for _ in range(1000)]
@@ -122,16 +128,16 @@ def test_a_returned_message_among_many_does_not_hide_the_others(broker_url: str)
         assert depth.messages == 1000
 
 
-def test_one_thread_s_refused_message_does_not_lose_another_s(admin_url: str) -> None:
+def test_one_thread_s_refused_message_does_not_lose_another_s(broker_url: str) -> None:
     # Given a link on which one thread keeps publishing to an exchange that does not exist,
     # so that the broker closes their common channel again and again
-    stop = threading.Event()
-    with BlockingLink(admin_url, "test") as link:
+    stop, missing = threading.Event(), blob_stream(Visibility.RAW, "nobody")
+    with BlockingLink(broker_url, "test") as link:
 
         def misbehave() -> None:
             while not stop.is_set():
                 with pytest.raises(BrokerError):
-                    link.publish("datarun.nowhere", pack(MESSAGE, "x"), deadline=10)
+                    link.publish(missing, pack(MESSAGE, "x"), deadline=10)
 
         thread = threading.Thread(target=misbehave)
         thread.start()
@@ -281,12 +287,13 @@ def test_a_forked_child_is_told_to_make_its_own_client(broker_url: str) -> None:
 
 
 def test_our_user_is_on_every_message_so_that_the_uploader_can_be_trusted(
-    vhost: Vhost, broker_url: str
+    declared: Vhost, broker_url: str
 ) -> None:
     with BlockingLink(broker_url, "test") as link:
         link.publish(WORK, pack(MESSAGE, "cancel"), deadline=10)
 
-    with pika.BlockingConnection(pika.URLParameters(vhost.amqp_url)) as connection:
+    collector = declared.logins.of(BrokerUser.COLLECTOR)
+    with pika.BlockingConnection(pika.URLParameters(collector)) as connection:
         _, properties, _ = connection.channel().basic_get(COLLECTOR_QUEUE, auto_ack=True)
     assert properties.user_id == "producer"
     assert properties.delivery_mode == 2

@@ -30,9 +30,12 @@ from tests.support.scripted_collector import (
     ScriptedCollector,
     a_dataset,
     a_verdict,
+    declared_once,
     fold_arguments,
     wait_for,
 )
+
+__all__ = ["declared_once"]
 
 CSV = "a,species\n1,x\n2,y\n"
 
@@ -72,7 +75,7 @@ def test_publish_data_returns_the_version_that_became_ready(
 
 
 def test_large_files_are_announced_then_uploaded_and_small_ones_stay_readable(
-    scripted_collector: ScriptedCollector, broker_url: str, vhost: Vhost, tmp_path: Path
+    scripted_collector: ScriptedCollector, broker_url: str, declared: Vhost, tmp_path: Path
 ) -> None:
     # Given an organiser's file, and data of 3 MB
     scripted_collector.on_data = _ready
@@ -108,7 +111,7 @@ def test_large_files_are_announced_then_uploaded_and_small_ones_stay_readable(
     assert upload.blobs == ((Visibility.RAW, stars.blob),)
     # And the blob holds the file
     target = io.BytesIO()
-    preparer = vhost.logins.of(BrokerUser.PREPARER)
+    preparer = declared.logins.of(BrokerUser.PREPARER)
     read_blob(preparer, Visibility.RAW, stars.blob, target, size=stars.size, sha256=stars.sha256)
     assert target.getvalue() == content
     assert told[-1] == (3_000_000, 3_000_000)
@@ -144,8 +147,10 @@ def test_a_data_set_that_cannot_be_split_raises_with_its_verdict(
 
 
 def test_an_outcome_whose_announcement_was_lost_is_asked_for(
-    scripted_collector: ScriptedCollector, broker_url: str
+    scripted_collector: ScriptedCollector, broker_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("producer.data_publication.ASK_AGAIN_SECONDS", 0.5)
+
     # Given a collector whose data set becomes ready without a word on datarun.results
     def silently_ready(message: DataMessage, message_id: str) -> None:
         scripted_collector.datasets[message.name] = _ready(message, message_id)

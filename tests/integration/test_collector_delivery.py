@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 import sqlalchemy as sql
 
-from broker.blocking import BlockingLink
 from broker.control import ControlStream
 from broker.link import Link
 from schemas.control import RunCancelled
 from schemas.events import Measurements, WorkerHeartbeat
 from schemas.frozen import Message
 from schemas.messages import CancelMessage
+from schemas.permissions import BrokerUser
 from schemas.requests import Acknowledged, StatusReply, StatusRequest
 from schemas.results import FoldResult
 from schemas.states import FoldState
@@ -33,6 +33,7 @@ from schemas.wire import Envelope, pack, unpack
 from storage import outbox
 from tests.support import messages as m
 from tests.support.deadline import wait_until
+from tests.support.played import Players
 from tests.support.postgres import PostgresServer
 from tests.support.stack import Stack
 
@@ -47,27 +48,44 @@ def either_stack(request: pytest.FixtureRequest) -> Stack:
 
 
 @pytest.fixture
-def link(either_stack: Stack) -> Iterator[BlockingLink]:
-    """A connection that plays clients and workers."""
-    with BlockingLink(either_stack.logins.admin, "test") as link:
-        yield link
+def players(either_stack: Stack) -> Iterator[Players]:
+    """Clients and workers of this stack."""
+    with Players(either_stack.logins) as players:
+        yield players
 
 
-def test_verdict_is_stored_before_its_message_is_gone(
-    either_stack: Stack, link: BlockingLink
+def test_verdict_and_what_was_cancelled_are_stored_before_their_messages_are_gone(
+    either_stack: Stack, players: Players
 ) -> None:
     # Given a collector and somebody who listens to results
     collector = either_stack.start_collector()
-    with link.subscribe(RESULTS, ["#"], deadline=10) as results:
+    with players.producer.subscribe(RESULTS, ["#"], deadline=10) as results:
         # When folds are published and end
-        publish(link, *folds(range(20)))
-        publish(link, *ends(range(20)))
+        players.publish(*folds(range(20)))
+        players.publish(*ends(range(20)))
 
         # Then each has one result, and the queue is empty
         seen = [unpack(results.next(30)) for _ in range(20)]
     assert sorted(result.submission_fold_id for result in seen) == list(range(20))
-    assert states(link) == {FoldState.ERROR: 20}
-    wait_until(lambda: depth(link, COLLECTOR_QUEUE) == 0, what="an empty queue")
+    assert states(players) == {FoldState.ERROR: 20}
+    wait_until(lambda: depth(players, COLLECTOR_QUEUE) == 0, what="an empty queue")
+
+    # Given folds on their way, of which some are cancelled
+    players.publish(*folds(range(30, 33)))
+    cancel = CancelMessage(submission_fold_ids=(30, 32))
+    reply = players.producer.request(cancel, deadline=10, routing_key="cancel")
+
+    # Then it is committed when the reply comes, and the workers' stream says so
+    assert reply == Acknowledged(count=2)
+    assert states(players) == {FoldState.ERROR: 20, FoldState.CANCELLED: 2, FoldState.TODO: 1}
+    wait_until(
+        lambda: either_stack.rows("SELECT count(*) FROM outbox")[0][0] == 0, what="publishing"
+    )
+    said = asyncio.run(control_messages(either_stack.logins.of(BrokerUser.WORKER)))
+    assert [(type(stop), stop.submission_fold_id) for stop in said] == [
+        (RunCancelled, 30),
+        (RunCancelled, 32),
+    ]
 
     # And a collector that is asked to stop leaves nothing behind
     assert collector.stop() == 0
@@ -75,13 +93,13 @@ def test_verdict_is_stored_before_its_message_is_gone(
 
 
 def test_collector_killed_at_any_moment_loses_nothing(
-    either_stack: Stack, link: BlockingLink
+    either_stack: Stack, players: Players
 ) -> None:
     # Given a subscriber, and more folds than one collector gets to
     count = 400
-    with link.subscribe(RESULTS, ["#"], deadline=10) as results:
-        publish(link, *folds(range(count)))
-        publish(link, *ends(range(count)))
+    with players.producer.subscribe(RESULTS, ["#"], deadline=10) as results:
+        players.publish(*folds(range(count)))
+        players.publish(*ends(range(count)))
 
         # When collectors are killed without warning while they store and publish
         for stored in (1, count // 3, 2 * count // 3):
@@ -96,12 +114,12 @@ def test_collector_killed_at_any_moment_loses_nothing(
             result = unpack(results.next(30))
             assert isinstance(result, FoldResult)
             missing.discard(result.submission_fold_id)
-    assert states(link) == {FoldState.ERROR: count}
+    assert states(players) == {FoldState.ERROR: count}
     assert either_stack.rows("SELECT count(*) FROM runs")[0][0] == count
 
 
 def test_what_a_dead_collector_committed_is_published_by_the_next(
-    either_stack: Stack, link: BlockingLink
+    either_stack: Stack, players: Players
 ) -> None:
     # Given a verdict that was committed by a collector that died before it could publish it
     either_stack.start_collector().stop()
@@ -112,7 +130,7 @@ def test_what_a_dead_collector_committed_is_published_by_the_next(
     engine.dispose()
 
     # When the next one starts
-    with link.subscribe(RESULTS, ["#"], deadline=10) as results:
+    with players.producer.subscribe(RESULTS, ["#"], deadline=10) as results:
         either_stack.start("collector")
 
         # Then it is published
@@ -120,45 +138,45 @@ def test_what_a_dead_collector_committed_is_published_by_the_next(
 
 
 def test_second_collector_takes_over_when_the_first_dies(
-    either_stack: Stack, link: BlockingLink
+    either_stack: Stack, players: Players
 ) -> None:
     # Given two collectors, of which one is at work
     first = either_stack.start_collector()
     either_stack.start_collector()
-    publish(link, *folds(range(3)))
-    assert states(link) == {FoldState.TODO: 3}
+    players.publish(*folds(range(3)))
+    assert states(players) == {FoldState.TODO: 3}
 
     # When that one is killed
     first.kill()
-    publish(link, *ends(range(3)))
+    players.publish(*ends(range(3)))
 
     # Then the other one goes on
-    assert states(link) == {FoldState.ERROR: 3}
+    assert states(players) == {FoldState.ERROR: 3}
 
 
 def test_bad_row_is_put_aside_and_the_others_of_its_batch_are_stored(
-    either_stack: Stack, link: BlockingLink
+    either_stack: Stack, players: Players
 ) -> None:
     # Given a database that refuses one submission
     either_stack.start_collector().stop()
     refuse_submission(either_stack, 66)
-    publish(link, *folds(range(5), submission_id=1))
-    publish(link, *folds([66], submission_id=66))
-    publish(link, *folds(range(10, 15), submission_id=1))
+    players.publish(*folds(range(5), submission_id=1))
+    players.publish(*folds([66], submission_id=66))
+    players.publish(*folds(range(10, 15), submission_id=1))
 
     # When a collector takes them all in one batch
     either_stack.start_collector()
 
     # Then only the refused one is among the dead letters, with the reason
-    assert states(link) == {FoldState.TODO: 10}
-    wait_until(lambda: depth(link, DEAD_LETTERS_QUEUE) == 1, what="the dead letter")
-    wait_until(lambda: depth(link, COLLECTOR_QUEUE) == 0, what="an empty queue")
+    assert states(players) == {FoldState.TODO: 10}
+    wait_until(lambda: depth(players, DEAD_LETTERS_QUEUE) == 1, what="the dead letter")
+    wait_until(lambda: depth(players, COLLECTOR_QUEUE) == 0, what="an empty queue")
     audit = either_stack.rows("SELECT reason FROM ignored_messages WHERE kind LIKE 'refused%'")
     assert all("not this one" in reason for (reason,) in audit)
 
 
 def test_malformed_messages_are_put_aside_once_and_the_collector_goes_on(
-    either_stack: Stack, link: BlockingLink
+    either_stack: Stack, players: Players
 ) -> None:
     # Given a collector, and every kind of rubbish
     either_stack.start_collector()
@@ -171,22 +189,18 @@ def test_malformed_messages_are_put_aside_once_and_the_collector_goes_on(
     ]
 
     # When it is published, and a fold after it
-    publish(link, *rubbish)
-    publish(link, *folds([1]))
+    players.publish(*rubbish)
+    players.publish(*folds([1]))
 
     # Then each is among the dead letters once, and the fold is stored
-    assert states(link) == {FoldState.TODO: 1}
-    wait_until(lambda: depth(link, DEAD_LETTERS_QUEUE) == len(rubbish), what="dead letters")
-    wait_until(lambda: depth(link, COLLECTOR_QUEUE) == 0, what="an empty queue")
-    assert depth(link, DEAD_LETTERS_QUEUE) == len(rubbish)
+    assert states(players) == {FoldState.TODO: 1}
+    wait_until(lambda: depth(players, DEAD_LETTERS_QUEUE) == len(rubbish), what="dead letters")
+    wait_until(lambda: depth(players, COLLECTOR_QUEUE) == 0, what="an empty queue")
+    assert depth(players, DEAD_LETTERS_QUEUE) == len(rubbish)
 
-
-def test_fold_of_a_pool_that_nobody_declared_fails(either_stack: Stack, link: BlockingLink) -> None:
-    either_stack.start_collector()
-
-    publish(link, (WORK, pack(m.fold_message(1, pool="gpu"), "folds.gpu")), *folds([2]))
-
-    assert states(link) == {FoldState.ERROR: 1, FoldState.TODO: 1}
+    # And a fold of a pool that nobody declared fails
+    players.publish((WORK, pack(m.fold_message(2, pool="gpu"), "folds.gpu")))
+    assert states(players) == {FoldState.ERROR: 1, FoldState.TODO: 1}
 
 
 def test_database_down_holds_everything_until_it_is_back(
@@ -196,21 +210,21 @@ def test_database_down_holds_everything_until_it_is_back(
     stack = postgres_stack
     stack.declare_topology()
     collector = stack.start_collector()
-    with BlockingLink(stack.logins.admin, "test") as link:
-        publish(link, *folds(range(10)))
-        assert states(link) == {FoldState.TODO: 10}
+    with Players(stack.logins) as players:
+        players.publish(*folds(range(10)))
+        assert states(players) == {FoldState.TODO: 10}
 
         # When the database goes away while results come in
         postgres.stop()
         try:
-            publish(link, *ends(range(10)))
+            players.publish(*ends(range(10)))
             collector.wait_for("database_away")
             assert collector.process.poll() is None
         finally:
             postgres.start()
 
         # Then nothing is lost when it is back
-        assert states(link) == {FoldState.ERROR: 10}
+        assert states(players) == {FoldState.ERROR: 10}
     assert collector.stop() == 0
 
 
@@ -221,10 +235,10 @@ def test_collector_stops_while_the_database_is_away(
     stack = postgres_stack
     stack.declare_topology()
     collector = stack.start_collector()
-    with BlockingLink(stack.logins.admin, "test") as link:
+    with Players(stack.logins) as players:
         postgres.stop()
         try:
-            publish(link, *folds([1]))
+            players.publish(*folds([1]))
             collector.wait_for("database_away")
 
             # When it is asked to stop
@@ -235,29 +249,7 @@ def test_collector_stops_while_the_database_is_away(
         # Then it does, and its successor stores the message
         assert code == 0
         stack.start_collector()
-        assert states(link) == {FoldState.TODO: 1}
-
-
-def test_control_stream_has_what_was_cancelled(either_stack: Stack, link: BlockingLink) -> None:
-    # Given folds on their way
-    either_stack.start_collector()
-    publish(link, *folds(range(3)))
-
-    # When some are cancelled
-    cancel = CancelMessage(submission_fold_ids=(0, 2))
-    reply = link.request(cancel, deadline=10, routing_key="cancel")
-
-    # Then it is committed when the reply comes, and the workers' stream says so
-    assert reply == Acknowledged(count=2)
-    assert states(link) == {FoldState.CANCELLED: 2, FoldState.TODO: 1}
-    wait_until(
-        lambda: either_stack.rows("SELECT count(*) FROM outbox")[0][0] == 0, what="publishing"
-    )
-    said = asyncio.run(control_messages(either_stack.logins.admin))
-    assert [(type(stop), stop.submission_fold_id) for stop in said] == [
-        (RunCancelled, 0),
-        (RunCancelled, 2),
-    ]
+        assert states(players) == {FoldState.TODO: 1}
 
 
 def folds(ids: range | list[int], submission_id: int = 1) -> Iterator[tuple[str, Envelope]]:
@@ -277,14 +269,9 @@ def ends(ids: range) -> Iterator[tuple[str, Envelope]]:
             yield EVENTS, pack(event, f"fold.{fold_id}")
 
 
-def publish(link: BlockingLink, *batch: tuple[str, Envelope]) -> None:
-    for _ in link.publish_many(batch, deadline=30):
-        continue
-
-
-def states(link: BlockingLink) -> dict[FoldState, int]:
+def states(players: Players) -> dict[FoldState, int]:
     """Counts by state, once everything published so far is stored."""
-    reply = link.request(StatusRequest(), deadline=60)
+    reply = players.producer.request(StatusRequest(), deadline=60)
     assert isinstance(reply, StatusReply)
     return reply.folds
 
@@ -306,8 +293,8 @@ async def control_messages(url: str) -> list[Any]:
     return said
 
 
-def depth(link: BlockingLink, queue: str) -> int:
-    found = link.queue_depth(queue, deadline=10)
+def depth(players: Players, queue: str) -> int:
+    found = players.producer.queue_depth(queue, deadline=10)
     assert found is not None
     return found.messages
 
@@ -353,7 +340,7 @@ def refuse_submission(stack: Stack, submission_id: int) -> None:
 
 @pytest.mark.slow
 def test_a_heartbeat_that_no_table_holds_ends_no_collector(
-    either_stack: Stack, link: BlockingLink
+    either_stack: Stack, players: Players
 ) -> None:
     # Given a heartbeat of a worker whose name is longer than a queue's, and one that is in order
     collector = either_stack.start_collector()
@@ -361,7 +348,7 @@ def test_a_heartbeat_that_no_table_holds_ends_no_collector(
         beat = {"worker": name, "role": "folds", "pool": "default", "host": "here", "pid": 1}
         body = json.dumps({**beat, "slots": 1, "at": "2026-11-21T12:00:00Z"}).encode()
         envelope = Envelope(body=body, routing_key=KEY_HEARTBEAT, type=WorkerHeartbeat.TYPE)
-        publish(link, (EVENTS, envelope))
+        players.publish((EVENTS, envelope))
 
     # Then the second one is written
     wait_until(lambda: either_stack.rows("SELECT worker FROM workers"), what="a written heartbeat")

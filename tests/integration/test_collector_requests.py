@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from broker.blobs import write_blob
-from broker.blocking import BlockingLink
 from broker.private_node import NodeAddress
 from schemas.errors import RequestError
 from schemas.events import RunningFold, WorkerHeartbeat
 from schemas.messages import UploadMessage
+from schemas.permissions import BrokerUser
 from schemas.requests import (
     CrossValidateReply,
     CrossValidateRequest,
@@ -27,52 +27,55 @@ from schemas.requests import (
 from schemas.results import DatasetResult
 from schemas.states import DatasetState, FoldState, Role, Visibility
 from schemas.topology import EVENTS, RESULTS, WORK, blob_stream
-from schemas.wire import MAX_MESSAGE_BYTES, Envelope, pack, unpack
+from schemas.wire import MAX_MESSAGE_BYTES, pack, unpack
 from storage.allotment import FIRST_ALLOTTED
 from tests.support import messages as m
 from tests.support.deadline import wait_until
+from tests.support.played import Players
 from tests.support.rabbitmq import new_vhost
 from tests.support.stack import Stack
 
 
 @pytest.fixture(scope="module")
-def link(rabbitmq: NodeAddress, tmp_path_factory: pytest.TempPathFactory) -> Iterator[BlockingLink]:
-    """A connection that plays clients and workers, of a collector that has `iris`."""
+def players(rabbitmq: NodeAddress, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Players]:
+    """Clients and workers of a collector that has `iris`."""
     folder = tmp_path_factory.mktemp("collector")
     with new_vhost(rabbitmq) as vhost:
         stack = Stack(vhost.logins, f"sqlite:///{folder / 'datarun.sqlite'}", folder)
         try:
             stack.declare_topology()
             stack.start_collector()
-            with BlockingLink(stack.logins.admin, "test") as link:
-                prepare_iris(stack.logins.admin, link)
-                yield link
+            with Players(stack.logins) as players:
+                prepare_iris(players)
+                yield players
         finally:
             stack.close()
 
 
-def test_labels_are_fetched_and_uploads_deleted(link: BlockingLink) -> None:
+def test_labels_are_fetched_and_uploads_deleted(players: Players) -> None:
     # Given `iris`, an uploaded file, and the parts that a worker prepared of it
     # When a fold of it is tested, then it is scored, by labels that no worker of folds has
-    publish(link, (WORK, pack(m.fold_message(1), "folds.default", message_id="r1")))
-    publish(link, (EVENTS, pack(m.success("r1", 1), "fold.1")))
-    (record,) = results(link, ResultsRequest(submission_fold_ids=(1,)))
+    players.publish((WORK, pack(m.fold_message(1), "folds.default", message_id="r1")))
+    players.publish((EVENTS, pack(m.success("r1", 1), "fold.1")))
+    (record,) = results(players, ResultsRequest(submission_fold_ids=(1,)))
     assert record.valid_scores == {"accuracy": 1.0}
     assert record.test_scores == {"accuracy": 0.75}
 
     # And the upload, which holds all labels, is gone
     upload = blob_stream(Visibility.RAW, "upload")
-    wait_until(lambda: link.queue_depth(upload, deadline=10) is None, what="its deletion")
+    wait_until(
+        lambda: players.producer.queue_depth(upload, deadline=10) is None, what="its deletion"
+    )
     kept = blob_stream(Visibility.SECRET, "a-y_test")
-    assert link.queue_depth(kept, deadline=10) is not None
+    assert players.producer.queue_depth(kept, deadline=10) is not None
 
 
-def test_labels_that_are_not_there_fail_the_data_set(link: BlockingLink) -> None:
+def test_labels_that_are_not_there_fail_the_data_set(players: Players) -> None:
     # Given a worker that reports parts that it never wrote
-    with link.subscribe(RESULTS, ["data.#"], deadline=10) as subscription:
-        publish(link, (WORK, pack(m.data_message("stars"), "data", message_id="d2")))
+    with players.producer.subscribe(RESULTS, ["data.#"], deadline=10) as subscription:
+        players.publish((WORK, pack(m.data_message("stars"), "data", message_id="d2")))
         report = m.data_ready("d2", m.manifest("stars", blobs="missing"))
-        publish(link, (EVENTS, pack(report, "data.stars")))
+        players.publish((EVENTS, pack(report, "data.stars")))
 
         # Then the data set fails, and says which
         result = unpack(subscription.next(60))
@@ -82,22 +85,22 @@ def test_labels_that_are_not_there_fail_the_data_set(link: BlockingLink) -> None
     assert "y_train" in result.verdict.message
 
 
-def test_pages_of_results_fit_into_messages_and_leave_nothing_out(link: BlockingLink) -> None:
+def test_pages_of_results_fit_into_messages_and_leave_nothing_out(players: Players) -> None:
     # Given results of `iris` that are far larger together than a message may be, one even alone
     random = np.random.default_rng(0)
     sizes = {101: 40_000, 102: 300_000, **dict.fromkeys(range(103, 125), 45_000)}
     for fold_id, size in sizes.items():
         fold = pack(m.fold_message(fold_id), "folds.default", message_id=f"r{fold_id}")
-        publish(link, (WORK, fold))
+        players.publish((WORK, fold))
         event = m.success(f"r{fold_id}", fold_id, test_predictions=random.random((size, 2)))
-        publish(link, (EVENTS, pack(event, f"fold.{fold_id}")))
+        players.publish((EVENTS, pack(event, f"fold.{fold_id}")))
 
     # When they are asked for, page by page
     pages = 0
     found: list[FoldRecord] = []
     request = ResultsRequest(submission_fold_ids=tuple(sizes))
     while True:
-        reply = link.request(request, deadline=30)
+        reply = players.producer.request(request, deadline=30)
         assert isinstance(reply, ResultsReply)
         assert len(reply.model_dump_json()) < MAX_MESSAGE_BYTES
         found += reply.results
@@ -117,14 +120,14 @@ def test_pages_of_results_fit_into_messages_and_leave_nothing_out(link: Blocking
     assert arrays[1].parts > 0
 
 
-def test_ids_of_cross_validations_are_unique_among_clients(link: BlockingLink) -> None:
+def test_ids_of_cross_validations_are_unique_among_clients(players: Players) -> None:
     # Given `iris`, and a fold that somebody numbered where ids are allotted
     taken = FIRST_ALLOTTED + 4
-    publish(link, (WORK, pack(m.fold_message(taken), "folds.default")))
+    players.publish((WORK, pack(m.fold_message(taken), "folds.default")))
 
     # When many ask at once
     def ask(_: int) -> CrossValidateReply:
-        reply = link.request(CrossValidateRequest(dataset="iris", cv=3), deadline=30)
+        reply = players.producer.request(CrossValidateRequest(dataset="iris", cv=3), deadline=30)
         assert isinstance(reply, CrossValidateReply)
         return reply
 
@@ -152,17 +155,19 @@ def test_ids_of_cross_validations_are_unique_among_clients(link: BlockingLink) -
         ("../x", 3, "is not a data set's name"),
     ],
 )
-def test_a_refused_request_says_why(link: BlockingLink, dataset: str, cv: int, reason: str) -> None:
+def test_a_refused_request_says_why(players: Players, dataset: str, cv: int, reason: str) -> None:
     with pytest.raises(RequestError, match=reason):
-        link.request(CrossValidateRequest(dataset=dataset, cv=cv), deadline=30)
+        players.producer.request(CrossValidateRequest(dataset=dataset, cv=cv), deadline=30)
 
 
-def test_a_part_that_is_not_there_is_refused(link: BlockingLink) -> None:
+def test_a_part_that_is_not_there_is_refused(players: Players) -> None:
     with pytest.raises(RequestError, match="no part 3"):
-        link.request(PartRequest(run_id="r1", array="test_predictions", index=3), deadline=30)
+        players.producer.request(
+            PartRequest(run_id="r1", array="test_predictions", index=3), deadline=30
+        )
 
 
-def test_status_shows_workers_until_they_stop(link: BlockingLink) -> None:
+def test_status_shows_workers_until_they_stop(players: Players) -> None:
     # Given a worker that runs a fold
     def beat(*, stopped: bool) -> None:
         running = RunningFold(run_id="r", submission_fold_id=1, state=FoldState.TODO, since=m.START)
@@ -177,10 +182,10 @@ def test_status_shows_workers_until_they_stop(link: BlockingLink) -> None:
             stopped=stopped,
             at=m.START,
         )
-        publish(link, (EVENTS, pack(heartbeat, "heartbeat", persistent=False)))
+        players.publish((EVENTS, pack(heartbeat, "heartbeat", persistent=False)))
 
     def workers() -> list[str]:
-        reply = link.request(StatusRequest(), deadline=30)
+        reply = players.producer.request(StatusRequest(), deadline=30)
         assert isinstance(reply, StatusReply)
         assert reply.database == "sqlite"
         return [worker.worker for worker in reply.workers]
@@ -193,38 +198,34 @@ def test_status_shows_workers_until_they_stop(link: BlockingLink) -> None:
     wait_until(lambda: workers() == [], what="its end")
 
 
-def test_a_requester_that_is_gone_harms_nobody(link: BlockingLink) -> None:
+def test_a_requester_that_is_gone_harms_nobody(players: Players) -> None:
     # Given requests whose sender has left
     gone = pack(StatusRequest(), "request", reply_to="a-queue-that-is-not-there")
-    publish(link, *[(WORK, gone)] * 5)
+    players.publish(*[(WORK, gone)] * 5)
 
     # Then the next one is answered
-    assert isinstance(link.request(StatusRequest(), deadline=30), StatusReply)
+    assert isinstance(players.producer.request(StatusRequest(), deadline=30), StatusReply)
 
 
-def prepare_iris(url: str, link: BlockingLink) -> None:
+def prepare_iris(players: Players) -> None:
     """Publish `iris` with an upload, write its parts, and wait until it is ready."""
-    with link.subscribe(RESULTS, ["data.#"], deadline=10) as subscription:
+    producer, preparer = map(players.logins.of, (BrokerUser.PRODUCER, BrokerUser.PREPARER))
+    with players.producer.subscribe(RESULTS, ["data.#"], deadline=10) as subscription:
         uploaded = UploadMessage(owner="d1", blobs=((Visibility.RAW, "upload"),))
-        publish(link, (WORK, pack(uploaded, "upload")))
-        write_blob(url, Visibility.RAW, "upload", b"length,species\n")
-        publish(link, (WORK, pack(m.data_message(), "data", message_id="d1")))
+        players.publish((WORK, pack(uploaded, "upload")))
+        write_blob(producer, Visibility.RAW, "upload", b"length,species\n")
+        players.publish((WORK, pack(m.data_message(), "data", message_id="d1")))
         for part in m.manifest().parts:
             written = UploadMessage(owner="d1", blobs=((part.visibility, part.blob),))
-            publish(link, (EVENTS, pack(written, "upload")))
-            write_blob(url, part.visibility, part.blob, m.content_of(part.name))
-        publish(link, (EVENTS, pack(m.data_ready("d1"), "data.iris")))
+            players.publish((EVENTS, pack(written, "upload")))
+            write_blob(preparer, part.visibility, part.blob, m.content_of(part.name))
+        players.publish((EVENTS, pack(m.data_ready("d1"), "data.iris")))
         result = unpack(subscription.next(30))
     assert isinstance(result, DatasetResult)
     assert result.state is DatasetState.READY, result.verdict
 
 
-def publish(link: BlockingLink, *batch: tuple[str, Envelope]) -> None:
-    for _ in link.publish_many(batch, deadline=30):
-        continue
-
-
-def results(link: BlockingLink, request: ResultsRequest) -> tuple[FoldRecord, ...]:
-    reply = link.request(request, deadline=30)
+def results(players: Players, request: ResultsRequest) -> tuple[FoldRecord, ...]:
+    reply = players.producer.request(request, deadline=30)
     assert isinstance(reply, ResultsReply)
     return reply.results

@@ -81,9 +81,9 @@ def test_plain_lists_are_made_of_few_folds_at_a_time(bare_stack: Stack) -> None:
 
 
 @pytest.fixture
-def private(rest_engine: Engine, tmp_path: Path) -> Rest:
+def private(shared_engine: Engine, tmp_path: Path) -> Rest:
     """A gateway that shows users their own folds only."""
-    return Rest(rest_engine, private_submissions=True)
+    return Rest(shared_engine, private_submissions=True)
 
 
 def test_how_a_private_fold_stands_is_nobody_elses_business(private: Rest) -> None:

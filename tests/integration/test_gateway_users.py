@@ -29,9 +29,9 @@ ADDRESSES = [
 
 
 @pytest.fixture(scope="module")
-def shared_private(rest_engine: Engine) -> Iterator[Rest]:
+def shared_private(shared_engine: Engine) -> Iterator[Rest]:
     """A gateway that shows users their own folds only."""
-    made = Rest(rest_engine, private_submissions=True)
+    made = Rest(shared_engine, private_submissions=True)
     with made.client:
         yield made
 

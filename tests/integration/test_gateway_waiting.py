@@ -37,7 +37,7 @@ def test_folds_that_have_waited_are_published_in_the_order_in_which_they_were_po
     assert published == posted
 
 
-@pytest.mark.parametrize("rest_engine", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("shared_engine", ["postgresql"], indirect=True)
 def test_fold_and_first_split_that_do_not_see_each_other_end_in_a_published_fold(
     rest: Rest,
 ) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 import pytest
+from pika import URLParameters
 
 from broker.control import ControlStream
 from broker.feed import Delivery, Feed, ack_all
@@ -17,11 +18,13 @@ from schemas.control import RunCancelled
 from schemas.errors import BrokerUnreachable, PublishError, TopologyError
 from schemas.frozen import Message
 from schemas.messages import CancelMessage
+from schemas.permissions import BrokerUser
 from schemas.topology import (
     COLLECTOR_QUEUE,
     CONTROL,
     EVENTS,
     KEY_CANCEL,
+    KEY_HEARTBEAT,
     KEY_NONCE,
     RESULTS,
     WORK,
@@ -30,12 +33,14 @@ from schemas.topology import (
     Exchange,
     QueueType,
     Topology,
+    heartbeats_queue,
     topology,
 )
 from schemas.wire import Envelope, pack
 from tests.support.rabbitmq import Vhost
 from tests.support.tcp_proxy import TcpProxy
 
+COLLECTOR, WORKER = BrokerUser.COLLECTOR, BrokerUser.WORKER
 DEADLINE = 20
 
 
@@ -52,17 +57,21 @@ def ids(deliveries: list[Delivery]) -> list[int]:
     return [int(delivery.envelope.message_id or -1) for delivery in deliveries]
 
 
+def heartbeat(number: int) -> Envelope:
+    return Envelope(b"{}", KEY_HEARTBEAT, message_id=str(number))
+
+
 def run_cancelled(run_id: str) -> Envelope:
     message = RunCancelled(run_id=run_id, submission_fold_id=1, reason="x", at=datetime.now(UTC))
     return pack(message, "run")
 
 
 async def test_what_is_published_is_delivered_with_its_properties(vhost: Vhost) -> None:
-    # Given the shared topology, declared twice as two services would
-    async with Link(vhost.amqp_url, name="tester") as link:
-        await declare_topology(link, topology())
-        await declare_topology(link, topology())
-
+    # Given the shared topology, declared twice
+    async with Link(vhost.logins.admin, name="tester") as administrator:
+        await declare_topology(administrator, topology())
+        await declare_topology(administrator, topology())
+    async with Link(vhost.logins.of(COLLECTOR), name="tester") as link:
         # When a message is published
         sent = pack(CancelMessage(submission_fold_ids=(7,)), KEY_CANCEL, app_id="tester")
         await link.publish(WORK, sent)
@@ -78,13 +87,14 @@ async def test_what_is_published_is_delivered_with_its_properties(vhost: Vhost) 
         assert not delivery.redelivered
 
 
-async def test_a_message_that_no_queue_takes_is_an_error(vhost: Vhost) -> None:
-    async with Link(vhost.amqp_url, name="tester") as link:
-        await declare_topology(link, topology())
+async def test_a_message_that_no_queue_takes_is_an_error(declared: Vhost) -> None:
+    async with Link(declared.logins.of(COLLECTOR), name="tester") as link:
         with pytest.raises(PublishError, match="no queue takes it"):
             await link.publish(RESULTS, cancel(1))
         with pytest.raises(PublishError, match="NOT_FOUND"):
-            await link.publish("no-such-exchange", cancel(1))
+            await link.publish(heartbeats_queue("nobody"), cancel(1))
+        with pytest.raises(PublishError, match="ACCESS_REFUSED"):
+            await link.publish(EVENTS, cancel(1))
 
         # And the link still works
         await link.publish(WORK, cancel(2))
@@ -92,10 +102,9 @@ async def test_a_message_that_no_queue_takes_is_an_error(vhost: Vhost) -> None:
 
 
 async def test_a_thousand_pipelined_messages_arrive_in_order_and_are_acked_at_once(
-    vhost: Vhost,
+    declared: Vhost,
 ) -> None:
-    async with Link(vhost.amqp_url, name="tester") as link:
-        await declare_topology(link, topology())
+    async with Link(declared.logins.of(COLLECTOR), name="tester") as link:
         await asyncio.gather(*(link.publish(WORK, cancel(number)) for number in range(1000)))
 
         feed = link.feed(COLLECTOR_QUEUE, prefetch=200)
@@ -111,9 +120,8 @@ async def test_a_thousand_pipelined_messages_arrive_in_order_and_are_acked_at_on
         assert await depth(link) == 0
 
 
-async def test_ack_all_leaves_an_older_delivery_that_is_still_held(vhost: Vhost) -> None:
-    async with Link(vhost.amqp_url, name="tester") as link:
-        await declare_topology(link, topology())
+async def test_ack_all_leaves_an_older_delivery_that_is_still_held(declared: Vhost) -> None:
+    async with Link(declared.logins.of(COLLECTOR), name="tester") as link:
         for number in range(4):
             await link.publish(WORK, cancel(number))
         feed = link.feed(COLLECTOR_QUEUE, prefetch=10)
@@ -130,12 +138,11 @@ async def test_ack_all_leaves_an_older_delivery_that_is_still_held(vhost: Vhost)
 
 
 async def test_after_a_lost_connection_the_feed_goes_on_and_unacked_messages_come_again(
-    vhost: Vhost, proxy: Callable[[int], TcpProxy]
+    declared: Vhost, proxy: Callable[[int], TcpProxy]
 ) -> None:
-    line = proxy(vhost.node.amqp_port)
-    async with Link(vhost.amqp_url_through(line.port), name="tester") as link:
+    line = proxy(declared.node.amqp_port)
+    async with Link(declared.logins.through(line.port).of(COLLECTOR), name="tester") as link:
         # Given a delivery that is not settled
-        await declare_topology(link, topology())
         await link.publish(WORK, cancel(1))
         feed = link.feed(COLLECTOR_QUEUE, prefetch=10)
         [first] = await take(feed, 1)
@@ -156,11 +163,10 @@ async def test_after_a_lost_connection_the_feed_goes_on_and_unacked_messages_com
 
 
 async def test_publishing_waits_out_a_lost_connection(
-    vhost: Vhost, proxy: Callable[[int], TcpProxy]
+    declared: Vhost, proxy: Callable[[int], TcpProxy]
 ) -> None:
-    line = proxy(vhost.node.amqp_port)
-    async with Link(vhost.amqp_url_through(line.port), name="tester") as link:
-        await declare_topology(link, topology())
+    line = proxy(declared.node.amqp_port)
+    async with Link(declared.logins.through(line.port).of(COLLECTOR), name="tester") as link:
         line.cut()
         publishing = asyncio.create_task(link.publish(WORK, cancel(5)))
         await until(lambda: not link.is_connected)
@@ -172,11 +178,10 @@ async def test_publishing_waits_out_a_lost_connection(
 
 
 async def test_publishing_on_a_dead_line_ends_at_its_deadline(
-    vhost: Vhost, proxy: Callable[[int], TcpProxy]
+    declared: Vhost, proxy: Callable[[int], TcpProxy]
 ) -> None:
-    line = proxy(vhost.node.amqp_port)
-    async with Link(vhost.amqp_url_through(line.port), name="tester") as link:
-        await declare_topology(link, topology())
+    line = proxy(declared.node.amqp_port)
+    async with Link(declared.logins.through(line.port).of(COLLECTOR), name="tester") as link:
         await link.publish(WORK, cancel(1))
         line.stall()
         with pytest.raises(PublishError, match=r"within 0\.5 seconds"):
@@ -184,30 +189,32 @@ async def test_publishing_on_a_dead_line_ends_at_its_deadline(
         line.cut()
 
 
-async def test_a_server_sent_cancel_is_a_reason_to_consume_again(vhost: Vhost) -> None:
-    own = ClassicQueue("mine", exclusive=True, durable=False)
-    async with Link(vhost.amqp_url, name="tester") as link:
-        # Given somebody who waits on a queue of his own
-        await declare_topology(link, topology())
-        feed = link.feed("mine", prefetch=1, own=own, bindings=(Binding(RESULTS, "mine", "#"),))
+async def test_a_server_sent_cancel_is_a_reason_to_consume_again(declared: Vhost) -> None:
+    own = ClassicQueue(heartbeats_queue("mine"), exclusive=True, durable=False)
+    async with (
+        Link(declared.logins.of(COLLECTOR), name="tester") as link,
+        Link(declared.logins.of(WORKER), name="worker") as worker,
+    ):
+        # Given a collector that waits for heartbeats on a queue of its own
+        binding = Binding(EVENTS, own.name, KEY_HEARTBEAT)
+        feed = link.feed(own.name, prefetch=1, own=own, bindings=(binding,))
         waiting = asyncio.create_task(take(feed, 1))
-        await publish_when_bound(link, cancel(1))
+        await publish_when_bound(worker, heartbeat(1))
         assert ids(await waiting) == [1]
 
-        # When the queue is deleted under him
+        # When the queue is deleted under it
         waiting = asyncio.create_task(take(feed, 1))
         channel = await link.channel(confirms=False)
-        await channel.queue_delete("mine")
+        await channel.queue_delete(own.name)
 
-        # Then he declares and binds it again, and goes on
-        await publish_when_bound(link, cancel(2))
+        # Then it declares and binds it again, and goes on
+        await publish_when_bound(worker, heartbeat(2))
         assert ids(await waiting) == [2]
 
 
-async def test_a_busy_feed_does_not_consume(vhost: Vhost) -> None:
-    async with Link(vhost.amqp_url, name="tester") as link:
+async def test_a_busy_feed_does_not_consume(declared: Vhost) -> None:
+    async with Link(declared.logins.of(COLLECTOR), name="tester") as link:
         # Given two messages, and a feed of prefetch 1 that holds the first
-        await declare_topology(link, topology())
         for number in range(2):
             await link.publish(WORK, cancel(number))
         feed = link.feed(COLLECTOR_QUEUE, prefetch=1)
@@ -220,37 +227,42 @@ async def test_a_busy_feed_does_not_consume(vhost: Vhost) -> None:
         assert ids([second]) == [1]
 
 
-async def test_waiting_on_a_missing_queue_says_what_to_do(vhost: Vhost) -> None:
-    async with Link(vhost.amqp_url, name="tester") as link:
+async def test_waiting_on_a_missing_queue_says_what_to_do(declared: Vhost) -> None:
+    async with Link(declared.logins.of(WORKER), name="tester") as link:
         with pytest.raises(TopologyError, match="datarun broker setup"):
             await take(link.feed("datarun.folds.nobody", prefetch=1), 1)
 
 
 async def test_setup_says_when_an_exchange_has_another_type(vhost: Vhost) -> None:
-    async with Link(vhost.amqp_url, name="tester") as link:
+    async with Link(vhost.logins.admin, name="tester") as link:
         await declare_topology(link, Topology((Exchange(WORK, "fanout"),), (), ()))
         with pytest.raises(TopologyError, match=r"'datarun\.work' exists"):
             await declare_topology(link, topology())
 
 
 async def test_setup_uses_an_existing_queue_as_it_stands(vhost: Vhost) -> None:
-    async with Link(vhost.amqp_url, name="tester") as link:
-        # Given a queue of ours with other arguments and a message
-        plain = Topology((Exchange(WORK),), (ClassicQueue(COLLECTOR_QUEUE),), ())
-        await declare_topology(link, plain)
-        assert await queue_exists(link, COLLECTOR_QUEUE)
-        await declare_topology(link, topology())
+    # Given a queue of ours with other arguments
+    plain = Topology((Exchange(WORK),), (ClassicQueue(COLLECTOR_QUEUE),), ())
+    async with Link(vhost.logins.admin, name="tester") as administrator:
+        await declare_topology(administrator, plain)
+        assert await queue_exists(administrator, COLLECTOR_QUEUE)
+
+        # When all is declared, then it serves
+        await declare_topology(administrator, topology())
+    async with Link(vhost.logins.of(COLLECTOR), name="tester") as link:
         await link.publish(WORK, cancel(3))
         assert ids(await take(link.feed(COLLECTOR_QUEUE, prefetch=1), 1)) == [3]
 
 
-async def test_the_control_stream_is_read_from_its_beginning_and_followed(vhost: Vhost) -> None:
-    async with Link(vhost.amqp_url, name="worker") as link:
+async def test_the_control_stream_is_read_from_its_beginning_and_followed(declared: Vhost) -> None:
+    async with (
+        Link(declared.logins.of(WORKER), name="worker") as link,
+        Link(declared.logins.of(COLLECTOR), name="tester") as collector,
+    ):
         # Given three messages, one of them not ours
-        await declare_topology(link, topology())
-        await link.publish(CONTROL, run_cancelled("a"))
-        await link.publish(CONTROL, Envelope(b"not json", "run", type=RunCancelled.TYPE))
-        await link.publish(CONTROL, run_cancelled("b"))
+        await collector.publish(CONTROL, run_cancelled("a"))
+        await collector.publish(CONTROL, Envelope(b"not json", "run", type=RunCancelled.TYPE))
+        await collector.publish(CONTROL, run_cancelled("b"))
 
         # When a reader catches up, it knows all of them
         seen: list[Message] = []
@@ -263,7 +275,7 @@ async def test_the_control_stream_is_read_from_its_beginning_and_followed(vhost:
 
         # And hears what comes afterwards, but for what a worker's key brings in
         await link.publish(EVENTS, Envelope(run_cancelled("forged").body, KEY_NONCE))
-        await link.publish(CONTROL, run_cancelled("c"))
+        await collector.publish(CONTROL, run_cancelled("c"))
         await until(lambda: len(seen) >= 3)
         assert isinstance(seen[2], RunCancelled)
         assert seen[2].run_id == "c"
@@ -271,19 +283,21 @@ async def test_the_control_stream_is_read_from_its_beginning_and_followed(vhost:
 
 
 async def test_the_control_stream_goes_on_after_a_lost_connection(
-    vhost: Vhost, proxy: Callable[[int], TcpProxy]
+    declared: Vhost, proxy: Callable[[int], TcpProxy]
 ) -> None:
-    line = proxy(vhost.node.amqp_port)
-    async with Link(vhost.amqp_url_through(line.port), name="worker") as link:
-        await declare_topology(link, topology())
+    line = proxy(declared.node.amqp_port)
+    async with (
+        Link(declared.logins.through(line.port).of(WORKER), name="worker") as link,
+        Link(declared.logins.of(COLLECTOR), name="tester") as collector,
+    ):
         seen: list[Message] = []
         control = ControlStream(link)
         await control.catch_up(seen.append, DEADLINE)
-        await link.publish(CONTROL, run_cancelled("a"))
+        await collector.publish(CONTROL, run_cancelled("a"))
         await until(lambda: len(seen) == 1)
 
         line.reset()
-        await link.publish(CONTROL, run_cancelled("b"))
+        await collector.publish(CONTROL, run_cancelled("b"))
         await until(lambda: len(seen) == 2)
 
         # Not from the beginning again
@@ -292,7 +306,7 @@ async def test_the_control_stream_goes_on_after_a_lost_connection(
 
 
 async def test_quorum_queues_are_refused_on_a_server_that_is_too_old(vhost: Vhost) -> None:
-    async with Link(vhost.amqp_url, name="tester") as link:
+    async with Link(vhost.logins.admin, name="tester") as link:
         if link.server.major >= 4:
             await declare_topology(link, topology(queue_type=QueueType.QUORUM))
             return
@@ -310,11 +324,12 @@ async def test_quorum_queues_are_refused_on_a_server_that_is_too_old(vhost: Vhos
 async def test_a_refused_connection_says_why_at_once_and_never_the_password(
     vhost: Vhost, change: Callable[[str], str], sentence: str
 ) -> None:
+    url = vhost.logins.of(WORKER)
     started = time.monotonic()
     with pytest.raises(BrokerUnreachable, match=sentence) as caught:
-        async with Link(change(vhost.amqp_url), name="tester", connect_timeout=DEADLINE):
+        async with Link(change(url), name="tester", connect_timeout=DEADLINE):
             pass
-    assert vhost.node.password not in str(caught.value)
+    assert str(URLParameters(url).credentials.password) not in str(caught.value)
     assert time.monotonic() - started < DEADLINE
 
 
@@ -335,7 +350,7 @@ async def publish_when_bound(link: Link, envelope: Envelope) -> None:
     async with asyncio.timeout(DEADLINE):
         while True:
             try:
-                await link.publish(RESULTS, envelope)
+                await link.publish(EVENTS, envelope)
                 return
             except PublishError:
                 await asyncio.sleep(0.02)

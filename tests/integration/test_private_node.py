@@ -143,19 +143,31 @@ def test_second_owner_of_a_folder_is_refused(running: tuple[Path, NodeAddress]) 
         PrivateNode(home).start(deadline=0.5)
 
 
-def test_two_nodes_live_side_by_side(running: tuple[Path, NodeAddress], tmp_path: Path) -> None:
+def test_two_nodes_live_side_by_side_and_a_port_taken_since_the_last_start_is_replaced(
+    running: tuple[Path, NodeAddress], tmp_path: Path
+) -> None:
+    # Given a second node
     _, first = running
     node = PrivateNode(tmp_path)
     second = node.start()
 
+    # Then what is in it is not in the first, which outlives it
     publish(second, b"mine", queue="only-in-the-second")
-
     assert first.name != second.name
     with pytest.raises(pika.exceptions.ChannelClosedByBroker, match="NOT_FOUND"):
         get(first, queue="only-in-the-second")
     node.stop(clean=False)
     publish(first, b"still here", queue="after")
     assert get(first, queue="after") == b"still here"
+
+    # And when one of its ports is taken meanwhile, it starts on another one
+    with socket.create_server(("127.0.0.1", second.amqp_port)):
+        again = node.start()
+        assert again.amqp_port != second.amqp_port
+        assert again.management_port == second.management_port
+        assert f":{again.amqp_port}/" in again.amqp_url
+        publish(again, b"hello", queue="elsewhere")
+    node.stop(clean=False)
 
 
 @pytest.mark.slow
@@ -190,20 +202,6 @@ def test_clean_stop_leaves_nothing_and_restart_keeps_messages_and_address(tmp_pa
         assert third.amqp_url == second.amqp_url
         assert get(third, queue="durable") == b"keep me, too"
         again.stop(clean=False)
-
-
-def test_port_taken_since_the_last_start_is_replaced(tmp_path: Path) -> None:
-    node = PrivateNode(tmp_path)
-    first = node.start()
-    node.stop(clean=False)
-
-    with socket.create_server(("127.0.0.1", first.amqp_port)):
-        second = node.start()
-        assert second.amqp_port != first.amqp_port
-        assert second.management_port == first.management_port
-        assert f":{second.amqp_port}/" in second.amqp_url
-        publish(second, b"hello", queue="elsewhere")
-    node.stop(clean=False)
 
 
 @pytest.mark.slow

@@ -19,7 +19,7 @@ from tests.support.tcp_proxy import TcpProxy
 
 @pytest.mark.parametrize("_again", [1, 2])
 def test_a_vhost_is_empty_and_ones_own(vhost: Vhost, _again: int) -> None:
-    with pika.BlockingConnection(pika.URLParameters(vhost.amqp_url)) as connection:
+    with pika.BlockingConnection(pika.URLParameters(vhost.admin_url)) as connection:
         queue = connection.channel().queue_declare("the-same-name", durable=True)
         assert queue.method.message_count == 0
         connection.channel().basic_publish("", "the-same-name", b"left behind")
@@ -116,7 +116,7 @@ def test_amqp_connection_through_a_cut_line_breaks(
     vhost: Vhost, proxy: Callable[[int], TcpProxy]
 ) -> None:
     line = proxy(vhost.node.amqp_port)
-    connection = pika.BlockingConnection(pika.URLParameters(vhost.amqp_url_through(line.port)))
+    connection = pika.BlockingConnection(pika.URLParameters(vhost.logins.through(line.port).admin))
     line.cut()
     with pytest.raises(pika.exceptions.AMQPConnectionError):
         connection.channel()

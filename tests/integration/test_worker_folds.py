@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import closing
 
 import numpy as np
 import pytest
 
+from broker.private_node import NodeAddress
 from schemas.events import FoldFailed, FoldPart, FoldReturned, FoldStarted, FoldTested
 from schemas.messages import Limits
 from schemas.states import Culprit, FailureKind, Phase, Priority, Role
@@ -20,6 +23,7 @@ from schemas.topology import (
 )
 from schemas.verdicts import Verdict
 from tests.support.deadline import wait_until
+from tests.support.rabbitmq import new_vhost
 from tests.support.worker_rig import (
     N_TEST,
     N_TRAIN,
@@ -35,25 +39,28 @@ from tests.support.worker_rig import (
 __all__ = ["rig"]
 
 
-def test_a_fold_tells_its_whole_story_and_leaves_the_queue_empty(rig: WorkerRig):
-    # Given a data set and a worker
-    rig.announce()
-    rig.worker()
+@pytest.fixture(scope="module")
+def shared(rabbitmq: NodeAddress, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkerRig]:
+    """One worker with one slot, and iris, for all tests that need no more than that."""
+    folder = tmp_path_factory.mktemp("rig")
+    with new_vhost(rabbitmq) as vhost, closing(WorkerRig(vhost, folder)) as rig:
+        rig.announce()
+        rig.worker()
+        yield rig
 
+
+def test_a_fold_tells_its_whole_story(shared: WorkerRig):
     # When a fold is published
-    rig.fold(11, QUICK)
-    tested = rig.wait_for(FoldTested, 11)
+    shared.fold(11, QUICK)
+    tested = shared.wait_for(FoldTested, 11)
 
     # Then every state is told, in order, and the predictions are there
-    assert rig.story(11) == ["FoldStarted", "FoldTrained", "FoldValidated", "FoldTested"]
+    assert shared.story(11) == ["FoldStarted", "FoldTrained", "FoldValidated", "FoldTested"]
     assert tested.full_train_predictions.to_numpy().shape == (N_TRAIN, 3)
     assert tested.test_predictions.to_numpy().shape == (N_TEST, 3)
-    rig.wait_empty()
 
 
-def test_a_fold_typed_by_hand_into_the_console_runs(rig: WorkerRig):
-    rig.announce()
-    rig.worker()
+def test_a_fold_typed_by_hand_into_the_console_runs(shared: WorkerRig):
     fold = {
         "submission_fold_id": 12,
         "submission_id": 1,
@@ -64,129 +71,92 @@ def test_a_fold_typed_by_hand_into_the_console_runs(rig: WorkerRig):
     }
 
     # When it comes without any property, to the exchange or straight to the queue
-    rig.publish_bare(WORK, f"folds.{POOL}", json.dumps(fold))
-    rig.publish_bare("", folds_queue(POOL), json.dumps({**fold, "submission_fold_id": 13}))
+    shared.publish_bare(WORK, f"folds.{POOL}", json.dumps(fold))
+    shared.publish_bare("", folds_queue(POOL), json.dumps({**fold, "submission_fold_id": 13}))
 
-    rig.wait_for(FoldTested, 12)
-    rig.wait_for(FoldTested, 13)
+    shared.wait_for(FoldTested, 12)
+    shared.wait_for(FoldTested, 13)
 
 
-def test_a_fold_waits_outside_its_slot_for_a_data_set_that_is_announced_late(rig: WorkerRig):
+def test_a_fold_waits_outside_its_slot_for_a_data_set_that_is_announced_late(shared: WorkerRig):
     # Given one slot, and a fold for a data set that nobody has published
-    rig.announce("iris")
-    worker = rig.worker()
-    run_id = rig.fold(21, QUICK, dataset="late", priority=Priority.H)
-    wait_until(lambda: worker.says("fold_waits"))
+    run_id = shared.fold(21, QUICK, dataset="late", priority=Priority.H)
+    wait_until(lambda: shared.workers[0].says("fold_waits"))
 
     # Then other folds run meanwhile
-    rig.fold(22, QUICK)
-    rig.wait_for(FoldTested, 22)
-    assert not rig.of(FoldTested, 21)
+    shared.fold(22, QUICK)
+    shared.wait_for(FoldTested, 22)
+    assert not shared.of(FoldTested, 21)
 
     # When the data set is announced, the fold runs, as the run it was
-    rig.announce("late")
-    assert rig.wait_for(FoldTested, 21).run_id == run_id
+    shared.announce("late")
+    assert shared.wait_for(FoldTested, 21).run_id == run_id
 
 
-def test_a_fold_whose_data_set_never_comes_fails_at_its_deadline(rig: WorkerRig):
-    rig.worker(dataset_wait_seconds=1)
-
-    rig.fold(23, QUICK, dataset="unheard-of")
-
-    verdict = rig.wait_for(FoldFailed, 23).verdict
-    assert (verdict.phase, verdict.kind) == (Phase.DATA, FailureKind.DATA)
-    assert verdict.message.startswith("data set unheard-of is not known")
-    assert verdict.culprit is Culprit.PUBLISHER
-    rig.wait_empty()
-
-
-def test_a_data_set_that_no_cache_can_take_is_not_the_publishers_fault(rig: WorkerRig):
-    rig.announce()
-    rig.worker(dataset_wait_seconds=1, cache_bytes=10)
-
-    rig.fold(27, QUICK)
-
-    verdict = rig.wait_for(FoldFailed, 27).verdict
-    assert (verdict.phase, verdict.kind) == (Phase.DATA, FailureKind.DATA)
-    assert "DATARUN_CACHE_BYTES" in verdict.message
-    assert verdict.culprit is Culprit.INFRASTRUCTURE
-
-
-def test_a_fold_on_a_failed_data_set_fails_with_that_data_sets_verdict(rig: WorkerRig):
+def test_a_fold_on_a_failed_data_set_fails_with_that_data_sets_verdict(shared: WorkerRig):
     why = Verdict(
         phase=Phase.DATA,
         kind=FailureKind.DATA,
         culprit=Culprit.ORGANISER,
         message="column 'species' is not in iris.csv",
     )
-    rig.announce_failure("iris", why)
-    rig.worker()
+    shared.announce_failure("broken", why)
 
-    rig.fold(24, QUICK)
+    shared.fold(24, QUICK, dataset="broken")
 
-    verdict = rig.wait_for(FoldFailed, 24).verdict
+    verdict = shared.wait_for(FoldFailed, 24).verdict
     assert "column 'species' is not in iris.csv" in verdict.message
     assert verdict.culprit is Culprit.ORGANISER
 
 
-def test_an_index_out_of_range_is_named_with_its_data_set(rig: WorkerRig):
-    rig.announce()
-    rig.worker()
+def test_an_index_out_of_range_is_named_with_its_data_set(shared: WorkerRig):
+    shared.fold(25, QUICK, train_is=[0, 1, 75])
 
-    rig.fold(25, QUICK, train_is=[0, 1, 75])
-
-    verdict = rig.wait_for(FoldFailed, 25).verdict
+    verdict = shared.wait_for(FoldFailed, 25).verdict
     assert verdict.message == "train_is: index 75 is out of range: iris has 75 training rows"
     assert (verdict.kind, verdict.culprit) == (FailureKind.REJECTED, Culprit.PUBLISHER)
 
 
 def test_a_fold_too_long_for_the_servers_consumer_timeout_is_refused_with_the_remedy(
-    rig: WorkerRig,
+    shared: WorkerRig,
 ):
-    rig.announce()
-    rig.worker()
+    shared.fold(26, QUICK, limits=Limits(wall_seconds=3600))
 
-    rig.fold(26, QUICK, limits=Limits(wall_seconds=3600))
-
-    verdict = rig.wait_for(FoldFailed, 26).verdict
+    verdict = shared.wait_for(FoldFailed, 26).verdict
     assert "DATARUN_CONSUMER_TIMEOUT_RAISED" in verdict.message
 
 
 @pytest.mark.parametrize(
-    ("body", "reason"),
+    ("fold_id", "body", "reason"),
     [
-        (b"\xff not json", "JSON"),
-        (b'{"submission_fold_id": 31}', "submission_id"),
-        (b'{"submission_fold_id": "thirty-one"}', "submission_fold_id"),
+        (32, b"\xff not json", "JSON"),
+        (33, b'{"submission_fold_id": 31}', "submission_id"),
+        (34, b'{"submission_fold_id": "thirty-one"}', "submission_fold_id"),
     ],
 )
 def test_a_malformed_message_goes_to_the_dead_letters_and_the_worker_goes_on(
-    rig: WorkerRig, body: bytes, reason: str
+    shared: WorkerRig, fold_id: int, body: bytes, reason: str
 ):
-    rig.announce()
-    rig.worker()
-
     # When a malformed message is followed by a fold
-    rig.publish_bare(WORK, f"folds.{POOL}", body)
-    rig.fold(32, QUICK)
-    rig.wait_for(FoldTested, 32)
+    shared.publish_bare(WORK, f"folds.{POOL}", body)
+    shared.fold(fold_id, QUICK)
+    shared.wait_for(FoldTested, fold_id)
 
     # Then it is in the dead letters as it came, with its reason and where it belongs (without a
     # priority, it may have been overtaken by the fold)
-    wait_until(lambda: rig.depth(DEAD_LETTERS_QUEUE), what="the dead letter")
-    (letter,) = rig.dead_letters()
+    wait_until(lambda: shared.depth(DEAD_LETTERS_QUEUE), what="the dead letter")
+    (letter,) = shared.dead_letters()
     assert letter.body == body
     assert reason in letter.headers[REASON_HEADER]
     assert letter.headers[SOURCE_HEADER] == f"folds.{POOL}"
 
 
-def test_predictions_too_large_for_one_message_come_in_parts_before_the_event(rig: WorkerRig):
+def test_predictions_too_large_for_one_message_come_in_parts_before_the_event(shared: WorkerRig):
     # Given 300,000 training and as many test rows: 7 MB of random predictions each
-    manifest = rig.announce(copies=4000)
-    rig.worker()
+    manifest = shared.announce("large", copies=4000)
 
-    rig.fold(35, RANDOM)
-    tested = rig.wait_for(FoldTested, 35)
+    shared.fold(35, RANDOM, dataset="large")
+    tested = shared.wait_for(FoldTested, 35)
 
     # Then the parts of both arrays are there before the event that counts them
     arrays = {
@@ -194,55 +164,79 @@ def test_predictions_too_large_for_one_message_come_in_parts_before_the_event(ri
         "test_predictions": (tested.test_predictions, manifest.n_test),
     }
     for name, (array, n_rows) in arrays.items():
-        parts = [part for part in rig.of(FoldPart, 35) if part.array == name]
+        parts = [part for part in shared.of(FoldPart, 35) if part.array == name]
         assert [part.index for part in parts] == list(range(array.parts))
         assert {part.attempt_id for part in parts} == {tested.attempt_id}
         probas = array.joined([part.data for part in parts]).to_numpy()
         assert probas.shape == (n_rows, 3)
         np.testing.assert_allclose(probas.sum(axis=1), 1)
-    assert rig.story(35)[-1] == "FoldTested"
+    assert shared.story(35)[-1] == "FoldTested"
 
 
-def test_h_overtakes_every_waiting_l(rig: WorkerRig):
-    # Given twenty folds of low priority, and then one of high priority, before any worker
-    rig.announce()
-    for fold_id in range(20):
-        rig.fold(fold_id, QUICK)
-    rig.fold(99, QUICK, priority=Priority.H)
-
-    rig.worker()
-    rig.wait_for(FoldTested, 19)
-
-    # Then the one of high priority was first
-    assert rig.of(FoldStarted)[0].submission_fold_id == 99
-
-
-def test_cancelled_while_running_stops_and_frees_the_slot(rig: WorkerRig):
+def test_cancelled_while_running_stops_and_frees_the_slot(shared: WorkerRig):
     # Given a fold that trains for half a minute in the only slot
-    rig.announce()
-    rig.worker()
-    run_id = rig.fold(41, SLOW)
-    rig.wait_for(FoldStarted, 41)
+    run_id = shared.fold(41, SLOW)
+    shared.wait_for(FoldStarted, 41)
 
     # When it is cancelled
-    rig.cancel(run_id, 41)
-    rig.fold(42, QUICK)
+    shared.cancel(run_id, 41)
+    shared.fold(42, QUICK)
 
     # Then the next one runs, and no more is heard of it
-    rig.wait_for(FoldTested, 42, within=10)
-    assert rig.story(41) == ["FoldStarted"]
+    shared.wait_for(FoldTested, 42, within=10)
+    assert shared.story(41) == ["FoldStarted"]
+
+
+def test_a_missing_queue_is_named_with_the_remedy(shared: WorkerRig):
+    with pytest.raises(AssertionError, match="datarun broker setup"):
+        shared.worker(pool="nobody")
+    assert shared.depth(DATA_QUEUE) == 0
+
+
+def test_when_the_worker_has_stopped_no_message_of_all_these_is_left(shared: WorkerRig):
+    shared.wait_empty()
+
+
+def test_a_fold_whose_data_set_does_not_come_fails_at_its_deadline_and_says_whose_fault_it_is(
+    rig: WorkerRig,
+):
+    # Given a worker with little patience, and a cache that no data set fits into
+    rig.announce()
+    rig.worker(dataset_wait_seconds=1, cache_bytes=10)
+
+    # When a fold wants a data set that nobody has published, and another one that there is
+    rig.fold(23, QUICK, dataset="unheard-of")
+    rig.fold(27, QUICK)
+
+    # Then the first is the publisher's fault, and the second is not
+    verdict = rig.wait_for(FoldFailed, 23).verdict
+    assert (verdict.phase, verdict.kind) == (Phase.DATA, FailureKind.DATA)
+    assert verdict.message.startswith("data set unheard-of is not known")
+    assert verdict.culprit is Culprit.PUBLISHER
+    verdict = rig.wait_for(FoldFailed, 27).verdict
+    assert (verdict.phase, verdict.kind) == (Phase.DATA, FailureKind.DATA)
+    assert "DATARUN_CACHE_BYTES" in verdict.message
+    assert verdict.culprit is Culprit.INFRASTRUCTURE
     rig.wait_empty()
 
 
-def test_cancelled_before_any_worker_came_is_dropped(rig: WorkerRig):
+def test_h_overtakes_every_waiting_l_and_what_was_cancelled_before_any_worker_came_is_dropped(
+    rig: WorkerRig,
+):
+    # Given twenty folds of low priority, one that is cancelled, and then one of high priority
     rig.announce()
-    run_id = rig.fold(43, QUICK)
-    rig.cancel(run_id, 43)
+    for fold_id in range(20):
+        rig.fold(fold_id, QUICK)
+    rig.cancel(rig.fold(43, QUICK), 43)
+    rig.fold(98, QUICK)
+    rig.fold(99, QUICK, priority=Priority.H)
 
+    # When a worker comes
     rig.worker()
-    rig.fold(44, QUICK)
-    rig.wait_for(FoldTested, 44)
+    rig.wait_for(FoldTested, 98)
 
+    # Then the one of high priority was first, and nothing is heard of the cancelled one
+    assert rig.of(FoldStarted)[0].submission_fold_id == 99
     assert rig.story(43) == []
 
 
@@ -295,10 +289,3 @@ def test_an_idle_worker_stops_at_once(rig: WorkerRig):
         worker = rig.worker(role)
         worker.signal()
         assert worker.wait_stopped(within=5) == 0
-
-
-def test_a_missing_queue_is_named_with_the_remedy(rig: WorkerRig):
-    rig.worker()
-    with pytest.raises(AssertionError, match="datarun broker setup"):
-        rig.worker(pool="nobody")
-    assert rig.depth(DATA_QUEUE) == 0

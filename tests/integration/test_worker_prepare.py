@@ -5,7 +5,10 @@ from __future__ import annotations
 import hashlib
 import io
 import signal
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
@@ -13,16 +16,21 @@ import pytest
 from sklearn.datasets import load_iris
 
 from broker.blobs import read_blob, write_blob
+from broker.private_node import NodeAddress
 from schemas.datasets import Custom, HoldOut, Part
 from schemas.events import DataFailed, DataReady
 from schemas.messages import DataMessage, UploadedFile, UploadMessage
+from schemas.permissions import BrokerUser
 from schemas.states import Culprit, FailureKind, Role, Visibility
 from schemas.topology import DATA_QUEUE, REASON_HEADER, SOURCE_HEADER, WORK
 from schemas.wire import pack
 from tests.support.deadline import wait_until
+from tests.support.rabbitmq import new_vhost
 from tests.support.worker_rig import WorkerRig, rig
 
 __all__ = ["rig"]
+
+E = TypeVar("E", DataReady, DataFailed)
 
 SLOW_SPLIT = """
 import time
@@ -35,6 +43,15 @@ def get_test_data(raw_data_path): ...
 def train_submission(module_path, X, y, train_indices): ...
 def test_submission(trained_model, X, test_indices): ...
 """
+
+
+@pytest.fixture(scope="module")
+def shared(rabbitmq: NodeAddress, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkerRig]:
+    """One worker for all tests that need no more than that."""
+    folder = tmp_path_factory.mktemp("rig")
+    with new_vhost(rabbitmq) as vhost, closing(WorkerRig(vhost, folder)) as rig:
+        rig.worker(Role.PREPARE)
+        yield rig
 
 
 def iris_csv() -> bytes:
@@ -63,21 +80,32 @@ def publish(rig: WorkerRig, message: DataMessage) -> str:
 
 def load(rig: WorkerRig, part: Part) -> np.ndarray:
     target = io.BytesIO()
-    read_blob(rig.url, part.visibility, part.blob, target, size=part.size, sha256=part.sha256)
+    secret = part.visibility is Visibility.SECRET
+    url = rig.vhost.logins.of(BrokerUser.COLLECTOR if secret else BrokerUser.WORKER)
+    read_blob(url, part.visibility, part.blob, target, size=part.size, sha256=part.sha256)
     target.seek(0)
     return np.load(target, allow_pickle=False)
 
 
-def test_a_csv_is_split_and_its_test_labels_are_kept_apart(rig: WorkerRig):
+def outcome(rig: WorkerRig, kind: type[E], run_id: str) -> E:
+    """What the worker says of a data message in the end."""
+    return wait_until(
+        lambda: [event for event in rig.of(kind) if event.message_id == run_id],
+        within=30,
+        what=f"{kind.__name__} of {run_id}",
+    )[0]
+
+
+def test_a_csv_is_split_and_its_test_labels_are_kept_apart(shared: WorkerRig):
     # Given a prepare worker and a large file, uploaded as a blob
-    rig.worker(Role.PREPARE)
     content = iris_csv()
-    size, sha256 = write_blob(rig.url, Visibility.RAW, "upload", content)
+    producer = shared.vhost.logins.of(BrokerUser.PRODUCER)
+    size, sha256 = write_blob(producer, Visibility.RAW, "upload", content)
     upload = UploadedFile(size=size, sha256=sha256, blob="upload")
 
     # When the data message comes
-    run_id = publish(rig, iris_message(files={}, uploads={"iris.csv": upload}))
-    ready = rig.wait_for(DataReady)
+    run_id = publish(shared, iris_message(files={}, uploads={"iris.csv": upload}))
+    ready = outcome(shared, DataReady, run_id)
 
     # Then the manifest describes the split, and says whose it is
     manifest = ready.manifest
@@ -90,62 +118,58 @@ def test_a_csv_is_split_and_its_test_labels_are_kept_apart(rig: WorkerRig):
     visibilities = {part.name: part.visibility for part in manifest.parts}
     assert {name for name, seen in visibilities.items() if seen is Visibility.SECRET} == {"y_test"}
     for part in manifest.parts:
-        assert len(load(rig, part)) == 75
+        assert len(load(shared, part)) == 75
 
     # And each blob was told of before it was written
-    told = {blob for upload in rig.of(UploadMessage) for _, blob in upload.blobs}
+    uploads = [upload for upload in shared.of(UploadMessage) if upload.owner == run_id]
+    told = {blob for upload in uploads for _, blob in upload.blobs}
     assert {part.blob for part in manifest.parts} <= told
-    assert {upload.owner for upload in rig.of(UploadMessage)} == {run_id}
-    rig.stop_workers()
-    assert rig.depth(DATA_QUEUE) == 0
 
 
-def test_the_same_data_message_twice_gives_the_same_version(rig: WorkerRig):
-    rig.worker(Role.PREPARE)
+def test_the_same_data_message_twice_gives_the_same_version(shared: WorkerRig):
+    run_ids = [publish(shared, iris_message()) for _ in range(2)]
 
-    publish(rig, iris_message())
-    publish(rig, iris_message())
-    wait_until(lambda: len(rig.of(DataReady)) == 2)
-
-    first, second = rig.of(DataReady)
+    first, second = (outcome(shared, DataReady, run_id) for run_id in run_ids)
     assert first.manifest.version == second.manifest.version
 
 
-def test_a_missing_target_column_is_the_organisers_and_the_worker_goes_on(rig: WorkerRig):
-    rig.worker(Role.PREPARE)
-
-    publish(rig, iris_message(name="wrong", target_column="kind"))
-    failed = rig.wait_for(DataFailed)
-    publish(rig, iris_message())
-    rig.wait_for(DataReady)
+def test_a_missing_target_column_is_the_organisers_and_the_worker_goes_on(shared: WorkerRig):
+    wrong = publish(shared, iris_message(name="wrong", target_column="kind"))
+    failed = outcome(shared, DataFailed, wrong)
+    outcome(shared, DataReady, publish(shared, iris_message()))
 
     assert failed.name == "wrong"
     assert "kind" in failed.verdict.message
 
 
-def test_an_upload_that_never_arrived_fails_after_a_few_tries(rig: WorkerRig):
-    rig.worker(Role.PREPARE)
+def test_an_upload_that_never_arrived_fails_after_a_few_tries(shared: WorkerRig):
     upload = UploadedFile(size=3, sha256=hashlib.sha256(b"abc").hexdigest(), blob="missing")
 
-    publish(rig, iris_message(files={}, uploads={"iris.csv": upload}))
+    run_id = publish(shared, iris_message(files={}, uploads={"iris.csv": upload}))
 
-    verdict = rig.wait_for(DataFailed).verdict
+    verdict = outcome(shared, DataFailed, run_id).verdict
     assert verdict.culprit is Culprit.INFRASTRUCTURE
     assert verdict.kind is FailureKind.DATA
     assert "datarun.blob.raw.missing" in verdict.message
 
 
-@pytest.mark.parametrize("body", [b"{}", b"nonsense"])
-def test_a_malformed_data_message_goes_to_the_dead_letters(rig: WorkerRig, body: bytes):
-    rig.worker(Role.PREPARE)
+def test_malformed_data_messages_go_to_the_dead_letters(shared: WorkerRig):
+    bodies = [b"{}", b"nonsense"]
+    for body in bodies:
+        shared.publish_bare(WORK, "data", body)
+    outcome(shared, DataReady, publish(shared, iris_message()))
 
-    rig.publish_bare(WORK, "data", body)
-    publish(rig, iris_message())
-    rig.wait_for(DataReady)
+    letters = shared.dead_letters()
+    assert [letter.body for letter in letters] == bodies
+    for letter in letters:
+        assert letter.headers[SOURCE_HEADER] == "data"
+        assert letter.headers[REASON_HEADER]
 
-    (letter,) = rig.dead_letters()
-    assert (letter.body, letter.headers[SOURCE_HEADER]) == (body, "data")
-    assert letter.headers[REASON_HEADER]
+
+def test_when_the_worker_has_stopped_no_message_of_all_these_is_left(shared: WorkerRig):
+    shared.stop_workers()
+
+    assert shared.depth(DATA_QUEUE) == 0
 
 
 def test_a_prepare_worker_killed_in_the_middle_and_the_next_one_does_it(

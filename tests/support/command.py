@@ -184,7 +184,7 @@ def given(vhost: Vhost, folder: Path) -> dict[str, str]:
     """Settings of a stack in `folder` that is given this virtual host, as good as a RabbitMQ of its
     own: its services log in as their users, as after `datarun broker users`."""
     keep_urls(folder / ".datarun", vhost.logins.users)
-    return {"DATARUN_BROKER": vhost.amqp_url, "DATARUN_CONSUMER_TIMEOUT_RAISED": "true"}
+    return {"DATARUN_BROKER": vhost.admin_url, "DATARUN_CONSUMER_TIMEOUT_RAISED": "true"}
 
 
 def _clear(made: Folder) -> None:

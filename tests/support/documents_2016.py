@@ -10,6 +10,7 @@ import base64
 import re
 import subprocess
 import zlib
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -17,8 +18,10 @@ import pytest
 import requests
 from sklearn.datasets import load_iris
 
-from tests.support.command import DATARUN, Folder, environment
+from broker.private_node import NodeAddress
+from tests.support.command import DATARUN, Folder, environment, given, stack_in
 from tests.support.deadline import wait_until
+from tests.support.rabbitmq import new_vhost
 
 USER = ("username", "password")
 N_TRAIN, N_TEST = 45, 105
@@ -187,9 +190,20 @@ class DocumentedGateway:
         return self.wait_until_ended(fold_id)
 
 
-@pytest.fixture(scope="module")
-def documented(running: Folder) -> DocumentedGateway:
-    """`datarun up`, with data set 1 (a CSV file) and data set 2 (with a python file) registered."""
+@pytest.fixture(scope="package")
+def documented(
+    rabbitmq: NodeAddress, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[DocumentedGateway]:
+    """`datarun up`, with data set 1 (a CSV file) and data set 2 (with a python file) registered.
+
+    For all files of tests/acceptance/of_2016, which use ids and names of their own.
+    """
+    folder = tmp_path_factory.mktemp("documented")
+    with new_vhost(rabbitmq) as vhost, stack_in(folder, **given(vhost, folder)) as running:
+        yield _documented(running)
+
+
+def _documented(running: Folder) -> DocumentedGateway:
     username, password = USER
     subprocess.run(
         [*DATARUN, "users", "add", username, "--password-stdin"],

@@ -27,8 +27,8 @@ _numbers = itertools.count(1)
 class Logins:
     """AMQP URLs of one virtual host: of datarun's users, and of an administrator.
 
-    Services and clients log in as the users. The administrator declares what is shared, and is who
-    a test is when it plays several of them, or looks at what a library does.
+    Services and clients log in as the users, and so does a test that plays one. The administrator
+    declares what is shared, and is who a test is when it does an operator's work or an attacker's.
     """
 
     admin: str = field(repr=False)
@@ -67,22 +67,18 @@ class Vhost:
     logins: Logins
 
     @property
-    def amqp_url(self) -> str:
-        """The administrator's."""
+    def admin_url(self) -> str:
+        """The administrator's: for `datarun up` and `broker setup`, and what operators do."""
         return self.logins.admin
-
-    def amqp_url_through(self, port: int) -> str:
-        """The administrator's, through a proxy that listens on `port` of this machine."""
-        return self.logins.through(port).admin
 
     def api(self, method: str, path: str, **arguments: Any) -> requests.Response:
         """Ask the management API, for instance `api("GET", "/api/overview")`; checks the status."""
         return management(self.node, method, path, **arguments)
 
-    def connections(self) -> list[str]:
+    def connections(self, user: BrokerUser | None = None) -> list[str]:
         """Names of the open connections to this host, as the management API knows them."""
         rows = self.api("GET", f"/api/vhosts/{quote(self.name, safe='')}/connections").json()
-        return [row["name"] for row in rows]
+        return [row["name"] for row in rows if user in (None, row.get("user"))]
 
     def close_connections(self) -> int:
         """Have the broker close every connection to this host; how many there were."""

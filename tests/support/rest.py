@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import functools
-import itertools
 import zlib
 from collections.abc import Iterator
 from dataclasses import replace
@@ -15,7 +14,7 @@ import httpx2 as httpx
 import numpy as np
 import numpy.typing as npt
 import pytest
-from sqlalchemy import Engine, delete, insert, select, text
+from sqlalchemy import Engine, delete, insert, select
 from starlette.testclient import TestClient
 
 from gateway.app import make_app
@@ -26,18 +25,17 @@ from schemas.settings import Settings
 from schemas.topology import WORK
 from schemas.wire import Envelope
 from storage import outbox
-from storage.engine import open_engine, snapshot, transaction, upgrade
+from storage.engine import snapshot, transaction
 from storage.gateway_models import User
-from storage.models import Base, OutboxRow
+from storage.models import OutboxRow
 from storage.users import UserRole, hashed
 from storage.waiting_folds import release_folds
 from tests.support import messages
-from tests.support.postgres import PostgresServer
+from tests.support.databases import empty
 from tests.support.store import Store
 
 IRIS = "petal length,species\n" + "1.4,setosa\n4.7,virginica\n" * 5
 CLASSIFIER = "class Classifier:\n    pass\n"
-_numbers = itertools.count(1)
 TRAIN_IS, TEST_IS = [0, 1, 2, 3], [4, 5]
 
 
@@ -86,7 +84,7 @@ class Rest:
 
     def begin(self) -> None:
         """With an empty database."""
-        _empty(self.engine)
+        empty(self.engine)
         self.store = Store(self.engine)
         with transaction(self.engine) as connection:
             connection.execute(insert(User), _users())
@@ -192,30 +190,10 @@ class Rest:
             return len(connection.execute(select(model.__table__)).all())
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
-def rest_engine(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Engine]:
-    """A database of each kind for all tests of a file: making one takes longer than a test."""
-    if request.param == "sqlite":
-        url = f"sqlite:///{tmp_path_factory.mktemp('rest') / 'datarun.sqlite'}"
-    else:
-        server: PostgresServer = request.getfixturevalue("postgres")
-        name = f"rest_{next(_numbers)}"
-        server.execute(f"CREATE DATABASE {name}")
-        url = server.url(name)
-    engine = open_engine(url)
-    upgrade(engine)
-    yield engine
-    engine.dispose()
-    if request.param == "postgresql":
-        server.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
-
-
 @pytest.fixture(scope="module")
-def shared_rest(rest_engine: Engine) -> Iterator[Rest]:
+def shared_rest(shared_engine: Engine) -> Iterator[Rest]:
     """One application for all tests of a file: it remembers whose password is right."""
-    made = Rest(rest_engine)
+    made = Rest(shared_engine)
     with made.client:
         yield made
 
@@ -225,13 +203,3 @@ def rest(shared_rest: Rest) -> Rest:
     """A gateway on an empty database of each kind."""
     shared_rest.begin()
     return shared_rest
-
-
-def _empty(engine: Engine) -> None:
-    tables = [table.name for table in Base.metadata.sorted_tables]
-    with transaction(engine) as connection:
-        if engine.dialect.name == "postgresql":
-            connection.execute(text(f"TRUNCATE {', '.join(tables)} RESTART IDENTITY"))
-            return
-        for table in (*tables, "sqlite_sequence"):
-            connection.execute(text(f"DELETE FROM {table}"))

@@ -13,6 +13,7 @@ from typing import Any, SupportsIndex
 import pika
 import pytest
 
+from broker.private_node import NodeAddress
 from broker.properties import from_pika, to_pika
 from schemas.datasets import DatasetReference
 from schemas.errors import MessageError
@@ -42,11 +43,11 @@ from schemas.requests import (
 )
 from schemas.results import DatasetResult, FoldResult
 from schemas.states import DatasetState, FoldState, Phase
-from schemas.topology import COLLECTOR_QUEUE, RESULTS, ServerVersion, topology
+from schemas.topology import COLLECTOR_QUEUE, RESULTS, ServerVersion, StreamQueue, topology
 from schemas.verdicts import Verdict
 from schemas.wire import Envelope, pack, unpack
 from tests.support.deadline import wait_until
-from tests.support.rabbitmq import Vhost
+from tests.support.rabbitmq import Vhost, new_vhost
 
 VERSION = "0123456789abcdef"
 CODE = "class Classifier:\n    pass\n"
@@ -345,23 +346,44 @@ def declare(url: str) -> None:
 
 
 @pytest.fixture
-def admin_url(vhost: Vhost) -> str:
-    """A virtual host with the shared topology, as an administrator: for tests of what a library
-    does, whoever uses it."""
-    declare(vhost.amqp_url)
-    return vhost.amqp_url
+def declared(vhost: Vhost) -> Vhost:
+    """A virtual host on which an administrator has declared the shared topology."""
+    declare(vhost.logins.admin)
+    return vhost
+
+
+@pytest.fixture(scope="module")
+def shared_vhost(rabbitmq: NodeAddress) -> Iterator[Vhost]:
+    """The same for all tests of a file: to make one and delete it takes longer than many a test."""
+    with new_vhost(rabbitmq) as vhost:
+        declare(vhost.logins.admin)
+        yield vhost
+
+
+@pytest.fixture(name="declared")
+def declared_once(shared_vhost: Vhost) -> Vhost:
+    """In the place of `declared`, for files that import it: no message is in its queues.
+
+    Not where a test leaves connections that are half dead, or reads the control stream.
+    """
+    with pika.BlockingConnection(pika.URLParameters(shared_vhost.logins.admin)) as connection:
+        channel = connection.channel()
+        for queue in topology().queues:
+            if not isinstance(queue, StreamQueue):
+                channel.queue_purge(queue.name)
+    return shared_vhost
 
 
 @pytest.fixture
-def broker_url(vhost: Vhost, admin_url: str) -> str:
-    """The same, as a producer."""
-    return vhost.logins.of(BrokerUser.PRODUCER)
+def broker_url(declared: Vhost) -> str:
+    """Such a virtual host, as a producer."""
+    return declared.logins.of(BrokerUser.PRODUCER)
 
 
 @pytest.fixture
-def scripted_collector(vhost: Vhost, admin_url: str) -> Iterator[ScriptedCollector]:
+def scripted_collector(declared: Vhost) -> Iterator[ScriptedCollector]:
     """Consuming, as the collector; knows the data set iris of 6 training rows."""
-    collector = ScriptedCollector(vhost.logins.of(BrokerUser.COLLECTOR))
+    collector = ScriptedCollector(declared.logins.of(BrokerUser.COLLECTOR))
     collector.datasets["iris"] = a_dataset()
     collector.start()
     yield collector

@@ -116,14 +116,14 @@ class Wire:
         self.vhost = vhost
         self.console = Console(vhost)
         self.client = stack.client()
-        self.services = Program(vhost.amqp_url)
-        """Plays datarun's services."""
+        self.worker = Program(vhost.logins.of(BrokerUser.WORKER))
+        """Plays a worker of folds, which puts aside what it cannot read."""
 
         self.program = Program(vhost.logins.of(BrokerUser.PRODUCER))
 
     def close(self) -> None:
         self.program.close()
-        self.services.close()
+        self.worker.close()
         self.client.close()
 
 
@@ -132,7 +132,7 @@ def wire(rabbitmq: NodeAddress, tmp_path_factory: pytest.TempPathFactory) -> Ite
     """For all files of tests/acceptance/wire; each uses names of its own."""
     folder = tmp_path_factory.mktemp("wire")
     with new_vhost(rabbitmq) as vhost:
-        declare_shared_topology(vhost.amqp_url, Settings(pools=("default", IDLE_POOL)))
+        declare_shared_topology(vhost.logins.admin, Settings(pools=("default", IDLE_POOL)))
         stack = Stack(vhost.logins, f"sqlite:///{folder / 'datarun.sqlite'}", folder)
         try:
             stack.start_all(isolation=strict_if_required())

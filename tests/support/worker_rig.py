@@ -1,4 +1,4 @@
-"""A worker under test: its process, the data sets and folds it is given, the events it publishes.
+"""What surrounds a worker: the data sets and folds it is given, the events it publishes.
 
 The test itself stands where the collector would: it reads the collector's queue.
 """
@@ -7,12 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import io
-import os
-import re
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -44,6 +38,7 @@ from schemas.topology import (
     EVENTS,
     KEY_HEARTBEAT,
     RESULTS,
+    SERVER_NAMED,
     WORK,
     folds_key,
     folds_queue,
@@ -53,11 +48,11 @@ from schemas.topology import (
 from schemas.verdicts import Verdict
 from schemas.wire import Envelope, pack, unpack
 from tests.support.deadline import wait_until
+from tests.support.played import sender_of
 from tests.support.rabbitmq import Logins, Vhost
+from tests.support.worker_process import WorkerProcess
 
-ROOT = Path(__file__).parents[2]
 POOL = "default"
-HEARTBEATS_QUEUE = "test.heartbeats"
 N_TRAIN, N_TEST = 75, 75
 UNIFORM = """
 import time
@@ -86,120 +81,41 @@ class Classifier:
 QUICK = UNIFORM.format(sleep=0)
 SLOW = UNIFORM.format(sleep=30)
 
-_RUN = "import sys; from consumer.main import run_worker; from datarun.logs import log_to_stderr; \
-from schemas.settings import LogFormat, load_settings; from schemas.states import Role; \
-log_to_stderr('DEBUG', LogFormat.TEXT); run_worker(load_settings(), Role(sys.argv[1]))"
-
 E = TypeVar("E", bound=Message)
 
 
-class WorkerProcess:
-    """A worker in a process of its own, as the command starts it."""
-
-    def __init__(self, role: Role, url: str, home: Path, **settings: object) -> None:
-        self.log = home / f"worker-{time.monotonic_ns()}.log"
-        defaults: dict[str, object] = {
-            "slots": 1,
-            "heartbeat_seconds": 0.3,
-            "worker_lost_after_seconds": 1.2,
-            "isolation": "process",
-        }
-        variables = {
-            f"DATARUN_{name.upper()}": str(value) for name, value in (defaults | settings).items()
-        }
-        with self.log.open("wb") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-c", _RUN, role],
-                env={
-                    **os.environ,
-                    "PYTHONPATH": str(ROOT),
-                    "DATARUN_BROKER": url,
-                    "DATARUN_HOME": str(home),
-                    **variables,
-                },
-                stdout=log,
-                stderr=log,
-                cwd=home,
-            )
-
-    @property
-    def pid(self) -> int:
-        return self._process.pid
-
-    def says(self, action: str) -> bool:
-        """Whether its log has a line with that action."""
-        assert self._process.poll() is None or action == "worker_stopped", self.text()
-        return f"action={action}" in self.text()
-
-    @property
-    def name(self) -> str:
-        """As its events and heartbeats say it."""
-        match = re.search(r"action=worker_ready worker=(\S+)", self.text())
-        assert match is not None
-        return match.group(1)
-
-    def text(self) -> str:
-        return self.log.read_text()
-
-    def wait_ready(self) -> WorkerProcess:
-        wait_until(lambda: self.says("worker_ready"), within=30, what=f"worker ready ({self.log})")
-        return self
-
-    def signal(self, number: signal.Signals = signal.SIGTERM) -> None:
-        self._process.send_signal(number)
-
-    def kill(self) -> None:
-        """-9, without any warning."""
-        self._process.kill()
-        self._process.wait(10)
-
-    def wait_stopped(self, within: float = 20) -> int:
-        """Its exit code."""
-        return self._process.wait(within)
-
-    def end(self) -> None:
-        """Make sure that it is gone."""
-        if self._process.poll() is None:
-            self._process.send_signal(signal.SIGTERM)
-            try:
-                self._process.wait(0.5)
-                self._process.send_signal(signal.SIGTERM)
-                self._process.wait(10)
-            except subprocess.TimeoutExpired:
-                self._process.send_signal(signal.SIGTERM)
-                try:
-                    self._process.wait(10)
-                except subprocess.TimeoutExpired:
-                    self.kill()
-
-
 class WorkerRig:
-    """A declared virtual host, and everything that surrounds workers, which log in as their users.
+    """A declared virtual host, and everything that surrounds workers.
 
-    The test plays everybody else, and is an administrator.
+    Workers log in as their users, and so does the test for each that it plays: producer, collector,
+    preparer and observer. As an administrator it only declares what is shared and does what an
+    operator does: types into the management console, counts, takes dead letters.
     """
 
     def __init__(self, vhost: Vhost, folder: Path) -> None:
         self.vhost = vhost
-        self.url = vhost.amqp_url
         self.folder = folder
         self.events: list[Message] = []
-        self._workers: list[WorkerProcess] = []
+        self.workers: list[WorkerProcess] = []
         asyncio.run(self._declare())
         self.reconnect()
 
     def reconnect(self) -> None:
-        """Open the test's own connection."""
-        self._connection = pika.BlockingConnection(pika.URLParameters(self.url))
-        self._channel: BlockingChannel = self._connection.channel()
-        self._channel.confirm_delivery()
-        self._channel.queue_declare(HEARTBEATS_QUEUE)
-        self._channel.queue_bind(HEARTBEATS_QUEUE, EVENTS, KEY_HEARTBEAT)
+        """Open the test's own connections."""
+        logins = self.vhost.logins
+        self._administrator = _channel(logins.admin)
+        self._producer, self._collector, self._observer = (
+            _channel(logins.of(user))
+            for user in (BrokerUser.PRODUCER, BrokerUser.COLLECTOR, BrokerUser.OBSERVER)
+        )
+        declared = self._observer.queue_declare(SERVER_NAMED, exclusive=True)
+        self._heartbeats = declared.method.queue
+        self._observer.queue_bind(self._heartbeats, EVENTS, KEY_HEARTBEAT)
 
     def close(self) -> None:
-        for worker in self._workers:
+        for worker in self.workers:
             worker.end()
-        self._connection.close()
+        self.disconnect()
 
     def worker(
         self, role: Role = Role.FOLDS, *, logins: Logins | None = None, **settings: object
@@ -207,12 +123,13 @@ class WorkerRig:
         """Start one, and wait until it takes work."""
         url = (logins or self.vhost.logins).of(BrokerUser.of_worker(role))
         worker = WorkerProcess(role, url, self.folder, **settings)
-        self._workers.append(worker)
+        self.workers.append(worker)
         return worker.wait_ready()
 
     def disconnect(self) -> None:
-        """Close the test's own connection."""
-        self._connection.close()
+        """Close the test's own connections."""
+        for channel in (self._administrator, self._producer, self._collector, self._observer):
+            channel.connection.close()
 
     def announce(self, name: str = "iris", *, copies: int = 1) -> Manifest:
         """Store iris, half of it for training, as data set `name`, and announce it.
@@ -278,7 +195,10 @@ class WorkerRig:
         return envelope.run_id
 
     def publish(self, exchange: str, envelope: Envelope, *, mandatory: bool = True) -> None:
-        self._channel.basic_publish(
+        """By whoever publishes such messages: the producer or the collector."""
+        sender = sender_of(exchange, envelope.routing_key)
+        channel = self._producer if sender is BrokerUser.PRODUCER else self._collector
+        channel.basic_publish(
             exchange,
             envelope.routing_key,
             envelope.body,
@@ -292,14 +212,14 @@ class WorkerRig:
         )
 
     def publish_bare(self, exchange: str, key: str, body: bytes | str) -> None:
-        """As a person does in the management console: no properties at all."""
-        self._channel.basic_publish(
+        """As an administrator does in the management console: no properties at all."""
+        self._administrator.basic_publish(
             exchange, key, body if isinstance(body, bytes) else body.encode()
         )
 
     def read(self) -> list[Message]:
         """Everything published so far, by workers and by this test, as the collector sees it."""
-        for envelope in self.take(COLLECTOR_QUEUE):
+        for envelope in _take(self._collector, COLLECTOR_QUEUE):
             if envelope.exchange == EVENTS:
                 event = unpack(envelope)
                 self.events.append(event)
@@ -318,7 +238,7 @@ class WorkerRig:
 
     def wait_for(self, kind: type[E], fold_id: int | None = None, *, within: float = 30) -> E:
         """The first event of that kind."""
-        logs = [str(worker.log) for worker in self._workers]
+        logs = [str(worker.log) for worker in self.workers]
         what = f"{kind.__name__} of {fold_id} (logs: {logs})"
         return wait_until(lambda: self.of(kind, fold_id), within=within, what=what)[0]
 
@@ -326,7 +246,7 @@ class WorkerRig:
         """Until that worker has said, to the others as well, that it runs this run."""
 
         def said() -> bool:
-            beats = [unpack(envelope) for envelope in self.take(HEARTBEATS_QUEUE)]
+            beats = [unpack(envelope) for envelope in _take(self._observer, self._heartbeats)]
             return any(
                 isinstance(beat, WorkerHeartbeat)
                 and beat.worker == worker
@@ -348,30 +268,12 @@ class WorkerRig:
             if isinstance(event, FoldEvent) and event.submission_fold_id == fold_id
         ]
 
-    def take(self, queue: str) -> Iterator[Envelope]:
-        """Take away every message that is ready in a queue."""
-        while True:
-            method, properties, body = self._channel.basic_get(queue, auto_ack=True)
-            if method is None:
-                return
-            assert properties is not None
-            assert body is not None
-            yield Envelope(
-                body=body,
-                routing_key=method.routing_key,
-                exchange=method.exchange,
-                type=properties.type,
-                message_id=properties.message_id,
-                priority=properties.priority,
-                headers=properties.headers or {},
-            )
-
     def dead_letters(self) -> list[Envelope]:
-        return list(self.take(DEAD_LETTERS_QUEUE))
+        return list(_take(self._administrator, DEAD_LETTERS_QUEUE))
 
     def depth(self, queue: str) -> int:
         """Messages that are ready."""
-        return int(self._channel.queue_declare(queue, passive=True).method.message_count)
+        return int(self._administrator.queue_declare(queue, passive=True).method.message_count)
 
     def wait_empty(self) -> None:
         """No fold waits anywhere, also when the workers have let go of what they held."""
@@ -385,7 +287,7 @@ class WorkerRig:
 
     def stop_workers(self) -> None:
         """Whatever a worker had not acked is in its queue afterwards."""
-        for worker in self._workers:
+        for worker in self.workers:
             worker.end()
 
     def _store(self, event: FoldTested | FoldFailed) -> None:
@@ -410,14 +312,15 @@ class WorkerRig:
         )
 
     async def _declare(self) -> None:
-        async with Link(self.url, name="test") as link:
+        async with Link(self.vhost.logins.admin, name="test") as link:
             await declare_topology(link, topology())
 
     def _store_part(self, name: str, array: npt.NDArray[Any], salt: str) -> Part:
         buffer = io.BytesIO()
         np.save(buffer, array, allow_pickle=False)
         blob = f"{salt}-{name}"
-        size, sha256 = write_blob(self.url, Visibility.PUBLIC, blob, buffer.getvalue())
+        preparer = self.vhost.logins.of(BrokerUser.PREPARER)
+        size, sha256 = write_blob(preparer, Visibility.PUBLIC, blob, buffer.getvalue())
         return Part(
             name=name,
             format="npy",
@@ -425,6 +328,35 @@ class WorkerRig:
             size=size,
             sha256=sha256,
             blob=blob,
+        )
+
+
+def _channel(url: str) -> BlockingChannel:
+    """One of a connection of its own, on which publishing is confirmed."""
+    # Nobody serves it between two calls.
+    parameters = pika.URLParameters(url)
+    parameters.heartbeat = 0
+    channel = pika.BlockingConnection(parameters).channel()
+    channel.confirm_delivery()
+    return channel
+
+
+def _take(channel: BlockingChannel, queue: str) -> Iterator[Envelope]:
+    """Take away every message that is ready in a queue."""
+    while True:
+        method, properties, body = channel.basic_get(queue, auto_ack=True)
+        if method is None:
+            return
+        assert properties is not None
+        assert body is not None
+        yield Envelope(
+            body=body,
+            routing_key=method.routing_key,
+            exchange=method.exchange,
+            type=properties.type,
+            message_id=properties.message_id,
+            priority=properties.priority,
+            headers=properties.headers or {},
         )
 
 

@@ -12,6 +12,7 @@ import yaml
 
 from broker.blobs import read_blob
 from schemas.asyncapi.flowers import FLOWERS, UPLOAD
+from schemas.permissions import BrokerUser
 from schemas.states import DatasetState, FoldState, Visibility
 from schemas.topology import StreamQueue, blob_stream
 from schemas.wire import Envelope, unpack
@@ -98,7 +99,7 @@ def file_can_be_read(wire: Wire, _: Reply) -> None:
     [upload] = [message["uploads"]["flowers.csv"] for message in messages if "uploads" in message]
     target = io.BytesIO()
     read_blob(
-        wire.vhost.amqp_url,
+        wire.vhost.logins.of(BrokerUser.PREPARER),
         Visibility.RAW,
         UPLOAD,
         target,

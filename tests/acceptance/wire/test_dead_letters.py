@@ -42,7 +42,7 @@ def lilies(wire: Wire) -> None:
 @pytest.fixture
 def shell(wire: Wire, tmp_path: Path) -> Folder:
     """Somebody who types commands; DATARUN_BROKER names the stack."""
-    return Shell(tmp_path, wire.vhost.amqp_url)
+    return Shell(tmp_path, wire.vhost.admin_url)
 
 
 class Shell(Folder):
@@ -126,7 +126,7 @@ def test_the_message_keeps_its_priority_and_tells_where_it_comes_from(
     body = json.dumps({**LETTER, "submission_fold_id": 3003, "test_is": [12], "pool": IDLE_POOL})
     headers = {"datarun-reason": "pool 'gpu' has no queue", "datarun-source": f"folds.{IDLE_POOL}"}
     properties = {"message_id": "letter-3003", "priority": 5}
-    wire.services.publish(DEAD, "folds.gpu", body.encode(), {**properties, **headers})
+    wire.worker.publish(DEAD, "folds.gpu", body.encode(), {**properties, **headers})
 
     # When it is sent again
     sent = shell.json("dead-letters", "replay", "letter-3003", "--force")
@@ -192,7 +192,7 @@ def test_ids_that_name_no_letter(
     wire: Wire, shell: Folder, arguments: tuple[str, ...], says: str
 ) -> None:
     for name in ("twin-1", "twin-2"):
-        wire.services.publish(DEAD, "folds.default", os.urandom(8), {"message_id": name})
+        wire.worker.publish(DEAD, "folds.default", os.urandom(8), {"message_id": name})
     done = shell.run("dead-letters", *arguments)
     assert done.returncode == 1
     assert says in done.stderr
@@ -201,7 +201,7 @@ def test_ids_that_name_no_letter(
 def test_an_id_is_shown_as_text_whatever_is_in_it(wire: Wire, shell: Folder) -> None:
     # Given a letter whose id is markup, and would clear a terminal
     name = "[/x]\x1b[2J"
-    wire.services.publish(DEAD, "folds.\x1b[2J", os.urandom(8), {"message_id": name})
+    wire.worker.publish(DEAD, "folds.\x1b[2J", os.urandom(8), {"message_id": name})
 
     # When it is listed and thrown away
     said = shell.succeed("dead-letters", "list") + shell.succeed("dead-letters", "discard", "[/x]")

@@ -23,13 +23,10 @@ from tests.support.documents_2016 import (
     DocumentedGateway,
     decoded_predictions,
     decoded_rows,
-    documented,
     encoded,
     encoded_rows,
     iris_csv,
 )
-
-__all__ = ["documented"]
 
 GET = {" GET ": " -X GET "}
 

@@ -16,13 +16,10 @@ from tests.support.documents_2016 import (
     SPECIFIC,
     DocumentedGateway,
     decoded_predictions,
-    documented,
     encoded,
     encoded_rows,
     iris_csv,
 )
-
-__all__ = ["documented"]
 
 POST_FOLD = """
     requests.post('http://127.0.0.1:8000/runapp/submissionfold/', auth=('username',
@@ -56,7 +53,7 @@ def test_a_data_set_is_registered_by_the_example_of_0_1(documented: DocumentedGa
         json={'name': 'iris', 'target_column': 'species', 'workflow_elements': 'classifier',
         'files': {'iris.csv': 'blablabla'}})
         """,
-        {"'blablabla'": repr(iris_csv())},
+        {"'blablabla'": repr(iris_csv()), "'iris'": "'iris_requests'"},
     )
 
     assert answer.status_code == 201
@@ -96,7 +93,7 @@ def test_a_custom_data_set_is_registered_by_the_example_of_0_2(
         {
             "'bla'": repr(encoded(iris_csv().encode())),
             "'bli'": repr(encoded(SPECIFIC.encode())),
-            "'iris'": "'iris_custom'",
+            "'iris'": "'iris_requests_custom'",
         },
     )
 
@@ -254,7 +251,7 @@ def test_predictions_of_a_list_are_collected(documented: DocumentedGateway) -> N
 
 def test_new_predictions_are_collected_once(documented: DocumentedGateway) -> None:
     # Given a fold that has ended
-    documented.ended_fold(30)
+    documented.ended_fold(31)
     example = """
         requests.post('http://127.0.0.1:8000/runapp/testpredictions/new/', auth=('username',
         'password'), json={'raw_data_id': 1})
@@ -264,5 +261,5 @@ def test_new_predictions_are_collected_once(documented: DocumentedGateway) -> No
     first, second = typed(documented, example), typed(documented, example)
 
     # Then the fold was new the first time only
-    assert 30 in {fold["databoard_sf_id"] for fold in first.json()}
+    assert 31 in {fold["databoard_sf_id"] for fold in first.json()}
     assert second.json() == []

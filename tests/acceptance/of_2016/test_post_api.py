@@ -23,18 +23,15 @@ from tests.support.documents_2016 import (
     DocumentedGateway,
     decoded_predictions,
     decoded_rows,
-    documented,
     iris_csv,
 )
 from tests.support.pages import blocks_of
-
-__all__ = ["documented"]
 
 FORCE_BOTH = "submission, submission_fold"
 SHIM, STORED = (
     block.code
     for block in blocks_of(ROOT / "docs" / "from-2016.md")
-    if block.marks.get("run by", "").endswith("test_2016_post_api.py")
+    if block.marks.get("run by", "").endswith("of_2016/test_post_api.py")
 )
 
 
