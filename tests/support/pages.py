@@ -4,8 +4,10 @@ A comment directly above a block says what it is, where that is not "run it":
 
     <!-- file: NAME -->           written to the file NAME, for the blocks that follow
     <!-- from: PATH -->           the same as the repository's file PATH; written to its name
-    <!-- run by: TEST -->         another test runs it; its file is TEST
-    <!-- not run: REASON -->      nobody does
+    <!-- run by: TEST -->         another test does what it says; its file TEST gets it by `run_by`
+    <!-- key: KEY -->             a message with this routing key; has a mark of the others, too
+
+There is no mark for a block that nothing runs.
 """
 
 from __future__ import annotations
@@ -14,31 +16,23 @@ import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from schemas.settings import Settings
 from tests.support.command import ROOT, environment
 
+BASH = ("bash", "-euo", "pipefail", "-c")
 LANGUAGES = ("bash", "console", "python", "toml")
-"""What a Reader can run; a block of another language needs a mark."""
+"""What a Reader can run; a block of another language, or of none, needs a mark."""
 
-OWN_TESTS = {
+FOLLOWED_BY = {
+    "README.md": "tests/acceptance/test_quickstart.py",
+    "docs/quickstart.md": "tests/acceptance/test_quickstart.py",
     "docs/operations.md": "tests/acceptance/test_docs_operations.py",
 }
-"""Pages that another test runs, all of their blocks."""
-
-# Page and language -> why a Reader passes these blocks over.
-EXCUSED = {
-    ("docs/architecture.md", "python"): "tests/unit/test_architecture.py looks for each name",
-    ("docs/messages.md", "json"): "tests/unit/test_docs_messages.py reads each",
-    ("docs/console.md", "json"): "tests/unit/test_docs_messages.py reads each",
-    ("docs/console.md", "toml"): "it is part of a connection.toml",
-    ("docs/console.md", "console"): "tests/acceptance/wire/test_dead_letters.py does the same",
-    ("docs/console.md", "sh"): "its fold is published by tests/acceptance/wire/test_console.py",
-    ("docs/object-store.md", "json"): "a policy for S3 itself, not for datarun",
-}
+"""Pages on which a stack is started: their Reader is in this test, all others' in test_pages.py."""
 
 _FENCE = re.compile(
     r"(?P<marks>(?:^[ ]*<!-- (?:(?!-->).)* -->\n)*)"
@@ -57,7 +51,7 @@ class Block:
     """Of its first fence, from 1."""
 
     language: str
-    """Empty when it has none: then it is text."""
+    """Empty when it has none: a picture, a signature."""
 
     code: str
     marks: Mapping[str, str]
@@ -103,19 +97,17 @@ def file_name(block: Block) -> str:
     return str(Path(*Path(block.marks["from"]).parts[2:]))
 
 
-def excuse(block: Block) -> str | None:
-    """Why a Reader passes it over, where he does; empty when it is text."""
-    if not block.language:
-        return ""
-    for mark in ("run by", "not run"):
-        if mark in block.marks:
-            return block.marks[mark]
-    return OWN_TESTS.get(block.page) or EXCUSED.get((block.page, block.language))
+def run_by(test: str, page: str) -> list[Block]:
+    """The blocks of a page that a test has to run, which asks for them by its `__file__`."""
+    name = str(Path(test).resolve().relative_to(ROOT))
+    found = [block for block in blocks_of(ROOT / page) if block.marks.get("run by") == name]
+    assert found, f"{page} has no block that {name} runs"
+    return found
 
 
-def is_run_by_a_reader(page: Path) -> bool:
-    """Whether there is anything to do."""
-    return any(excuse(block) is None for block in blocks_of(page))
+def is_for_a_reader(block: Block) -> bool:
+    """Whether a Reader runs it, and not another test."""
+    return "run by" not in block.marks
 
 
 class Reader:
@@ -127,21 +119,30 @@ class Reader:
         self.place.mkdir(parents=True)
         self._environment = environment(PATH=path_with_datarun(place / "bin"), **settings)
 
+    def install(self, block: Block) -> None:
+        """Do what a block says in the clone, and stay where it leads, with what it has activated."""
+        told = f'{block.code}\npwd\necho "$PATH"\n'
+        *_, place, path = self._run(block, [*BASH, told], ROOT).splitlines()
+        self.place = Path(place) if Path(place) != ROOT else self.place
+        self._environment["PATH"] = path
+
     def follow(self, page: Path) -> str:
         """Do what each block says, one after the other; AssertionError when one fails.
 
         Returns what was printed.
         """
+        return self.do(filter(is_for_a_reader, blocks_of(page)))
+
+    def do(self, blocks: Iterable[Block]) -> str:
+        """Do what these say."""
         said = []
-        for block in blocks_of(page):
-            if excuse(block) is not None:
-                continue
+        for block in blocks:
             if "file" in block.marks or "from" in block.marks:
                 file = self.place / file_name(block)
                 file.parent.mkdir(parents=True, exist_ok=True)
                 file.write_text(block.code, encoding="utf-8")
-            elif block.language == "bash":
-                said.append(self._run(block, ["bash", "-euo", "pipefail", "-c", block.code]))
+            elif block.language in ("bash", "sh"):
+                said.append(self._run(block, [*BASH, block.code]))
             elif block.language == "python":
                 said.append(self._run(block, ["python", "-c", block.code]))
             elif block.language == "console":
@@ -157,15 +158,15 @@ class Reader:
         """Type what follows each `$ `; every other line is among what is printed."""
         lines = block.code.splitlines()
         typed = "\n".join(line.removeprefix("$ ") for line in lines if line.startswith("$ "))
-        said = self._run(block, ["bash", "-euo", "pipefail", "-c", typed])
+        said = self._run(block, [*BASH, typed])
         for line in lines:
             assert line.startswith("$ ") or line in said, f"{block}: {line!r} not in\n{said}"
         return said
 
-    def _run(self, block: Block, command: list[str]) -> str:
+    def _run(self, block: Block, command: list[str], place: Path | None = None) -> str:
         done = subprocess.run(
             command,
-            cwd=self.place,
+            cwd=place or self.place,
             env=self._environment,
             stdin=subprocess.DEVNULL,
             capture_output=True,
