@@ -16,7 +16,7 @@ import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -113,8 +113,14 @@ def is_for_a_reader(block: Block) -> bool:
 class Reader:
     """Somebody who does what a page says, in a folder that is empty at first."""
 
-    def __init__(self, place: Path, **settings: str) -> None:
-        """`settings` are environment variables; a stack is found from the folder upwards."""
+    def __init__(
+        self, place: Path, *, change: Callable[[str], str] = str, **settings: str
+    ) -> None:
+        """`settings` are environment variables; a stack is found from the folder upwards.
+
+        change: what is typed in place of a page's text, where that is about another machine.
+        """
+        self._change = change
         self.place = place / "place"
         self.place.mkdir(parents=True)
         self._environment = environment(PATH=path_with_datarun(place / "bin"), **settings)
@@ -165,7 +171,7 @@ class Reader:
 
     def _run(self, block: Block, command: list[str], place: Path | None = None) -> str:
         done = subprocess.run(
-            command,
+            [self._change(word) for word in command],
             cwd=place or self.place,
             env=self._environment,
             stdin=subprocess.DEVNULL,
