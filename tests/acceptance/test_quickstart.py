@@ -2,24 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
-from pathlib import Path
 
 import pytest
 
 from tests.support.command import ROOT, Folder, given
-from tests.support.pages import Reader, run_by
+from tests.support.pages import Reader, installed_with, run_by
 from tests.support.rabbitmq import Vhost
-
-
-def installed_with() -> str:
-    """The Python of this clone's `.venv`, which scripts/bootstrap then leaves as it is."""
-    stamp = ROOT / ".venv" / "environment.stamp"
-    lock = hashlib.sha256((ROOT / "requirements.lock").read_bytes()).hexdigest()
-    if not stamp.exists() or lock not in stamp.read_text():
-        pytest.skip("run scripts/bootstrap first: it would install anew while tests run")
-    return stamp.read_text().partition(" ")[0]
 
 
 def test_quickstart_followed_literally_works(folder: Folder) -> None:
@@ -44,6 +33,7 @@ def test_quickstart_followed_literally_works(folder: Folder) -> None:
     assert folder.processes() == {}
 
 
+@pytest.mark.slow
 def test_readme_followed_literally_works(folder: Folder, vhost: Vhost) -> None:
     # Given somebody with a clone, whose stack keeps its files elsewhere, and is given a RabbitMQ
     [install] = run_by(__file__, "README.md")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import stat
+import tomllib
 from collections.abc import Iterator
 from contextlib import suppress
 
@@ -18,6 +20,7 @@ from tests.support.command import (
     wait_until_nothing_is_left,
 )
 from tests.support.deadline import wait_until
+from tests.support.pages import run_by
 from tests.support.rabbitmq import Vhost
 
 
@@ -89,6 +92,13 @@ def test_connection_file_is_for_its_owner_alone(running: Folder) -> None:
 
     # Then nobody else reads its passwords
     assert mode == 0o600
+
+    # And the console's login is in it as its page shows it
+    (page,) = run_by(__file__, "docs/console.md")
+    shown, there = tomllib.loads(page.code), running.connection()
+    assert shown.keys() <= there.keys()
+    pattern = re.escape(shown["management"]).replace("41967", "[0-9]+")
+    assert re.fullmatch(pattern, there["management"])
 
 
 def test_password_is_in_nobodys_arguments(running: Folder) -> None:

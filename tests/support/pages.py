@@ -12,6 +12,7 @@ There is no mark for a block that nothing runs.
 
 from __future__ import annotations
 
+import hashlib
 import re
 import subprocess
 import sys
@@ -19,6 +20,8 @@ import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+import pytest
 
 from schemas.settings import Settings
 from tests.support.command import ROOT, environment
@@ -160,12 +163,16 @@ class Reader:
                 raise AssertionError(f"{block}: nobody knows how to run it")
         return "\n".join(said)
 
-    def _talk(self, block: Block) -> str:
-        """Type what follows each `$ `; every other line is among what is printed."""
-        lines = block.code.splitlines()
+    def type_in(self, block: Block) -> str:
+        """Type what follows each `$ `, and nothing else; what is printed."""
+        lines = self._change(block.code).splitlines()
         typed = "\n".join(line.removeprefix("$ ") for line in lines if line.startswith("$ "))
-        said = self._run(block, [*BASH, typed])
-        for line in lines:
+        return self._run(block, [*BASH, typed])
+
+    def _talk(self, block: Block) -> str:
+        """Type it in; every other line is among what is printed."""
+        said = self.type_in(block)
+        for line in block.code.splitlines():
             assert line.startswith("$ ") or line in said, f"{block}: {line!r} not in\n{said}"
         return said
 
@@ -182,6 +189,15 @@ class Reader:
         )
         assert done.returncode == 0, f"{block}\n{block.code}\n{done.stdout}\n{done.stderr}"
         return done.stdout
+
+
+def installed_with() -> str:
+    """The Python of this clone's `.venv`, which scripts/bootstrap then leaves as it is."""
+    stamp = ROOT / ".venv" / "environment.stamp"
+    lock = hashlib.sha256((ROOT / "requirements.lock").read_bytes()).hexdigest()
+    if not stamp.exists() or lock not in stamp.read_text():
+        pytest.skip("run scripts/bootstrap first: it would install anew while tests run")
+    return stamp.read_text().partition(" ")[0]
 
 
 def path_with_datarun(programs: Path) -> str:
