@@ -60,6 +60,19 @@ def file_system(root: str, patience: float) -> Any:
     return files
 
 
+def check_folder(root: str) -> None:
+    """Raises ConfigurationError when an object store is a folder that is not there.
+
+    Asked once, at the start: later a mounted disk may be away for a while.
+    """
+    folder = root.removeprefix("file://")
+    if root.startswith("file://") and not os.path.isdir(folder):
+        raise ConfigurationError(
+            f"setting blobs (DATARUN_BLOBS): {folder} is not a folder; make it, or mount the disk "
+            "that it is on (datarun never makes it itself)"
+        )
+
+
 def is_refusal(error: Exception) -> bool:
     """Whether the store refuses who asks, which waiting does not end."""
     return isinstance(error, PermissionError) or type(error).__name__ in _MISCONFIGURED

@@ -31,7 +31,7 @@ SETUP, WORKER = run_by(__file__, "docs/broker.md")
 
 
 class Machines:
-    """Where somebody types, with a RabbitMQ and a database in place of those that the pages name."""
+    """Where somebody types; a RabbitMQ and a database are in place of those that pages name."""
 
     def __init__(self, folder: Folder, vhost: Vhost, database: str) -> None:
         self._folder = folder
@@ -92,6 +92,9 @@ class Machines:
 
             wait_until(is_ready, within=60, what=log)
 
+    def logs(self) -> str:
+        return "".join(Path(log).read_text(encoding="utf-8") for log in self._running)
+
     def stop(self) -> None:
         for started in self._running.values():
             started.terminate()
@@ -148,6 +151,7 @@ def test_a_broker_of_ones_own_is_set_up_and_services_of_several_machines_run_fol
     exports, (command,) = exports_and_commands(WORKER.code)
     machines.start(exports, command)
     machines.wait_until_ready()
+    assert "WARNING" not in machines.logs()
     machines.stop()
 
     # When each service is started as the quickstart says

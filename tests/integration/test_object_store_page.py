@@ -29,7 +29,7 @@ ACTIONS = {
     "ListObjectsV2": "s3:ListBucket",
     "HeadBucket": "s3:ListBucket",
 }
-"""What an operation needs: docs.aws.amazon.com/AmazonS3/latest/userguide/using-with-s3-policy-actions"""
+"""What an operation needs, by "Required permissions for Amazon S3 API operations" of its guide."""
 
 
 def test_the_setting_is_one(monkeypatch: pytest.MonkeyPatch) -> None:

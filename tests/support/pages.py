@@ -116,9 +116,7 @@ def is_for_a_reader(block: Block) -> bool:
 class Reader:
     """Somebody who does what a page says, in a folder that is empty at first."""
 
-    def __init__(
-        self, place: Path, *, change: Callable[[str], str] = str, **settings: str
-    ) -> None:
+    def __init__(self, place: Path, *, change: Callable[[str], str] = str, **settings: str) -> None:
         """`settings` are environment variables; a stack is found from the folder upwards.
 
         change: what is typed in place of a page's text, where that is about another machine.
@@ -129,7 +127,7 @@ class Reader:
         self._environment = environment(PATH=path_with_datarun(place / "bin"), **settings)
 
     def install(self, block: Block) -> None:
-        """Do what a block says in the clone, and stay where it leads, with what it has activated."""
+        """Do what a block says in the clone; stay where it leads, with what it activates."""
         told = f'{block.code}\npwd\necho "$PATH"\n'
         *_, place, path = self._run(block, [*BASH, told], ROOT).splitlines()
         self.place = Path(place) if Path(place) != ROOT else self.place
