@@ -38,6 +38,7 @@ from schemas.verdicts import Output
 from schemas.wire import (
     MAX_MESSAGE_BYTES,
     MESSAGE_TYPES,
+    Envelope,
     pack,
     unpack,
 )
@@ -142,7 +143,7 @@ def test_a_backslash_before_u0000_is_no_nul_character():
 def test_all_fields_that_are_missing_are_named():
     body = b'{"submission_fold_id": 1, "submission_id": 1}'
     with pytest.raises(MessageError, match=": dataset, files, train_is, test_is: fields required"):
-        unpack(wire.Envelope(body=body, routing_key="folds.default"))
+        unpack(Envelope(body=body, routing_key="folds.default"))
 
 
 def test_eight_mebibytes_of_files_fit_into_a_fold():
