@@ -7,7 +7,6 @@ import uuid
 from typing import BinaryIO
 
 from broker import blobs, object_store
-from broker.file_systems import check_folder
 from broker.object_store import ObjectStore, Progress
 from schemas.blobs import is_stored, new_stored_blob
 from schemas.errors import BlobError
@@ -31,14 +30,8 @@ class BlobStore:
     def of(
         cls, settings: Settings, url: str, *, patience: float = object_store.PATIENCE
     ) -> BlobStore:
-        """patience: with an object store that does not answer.
-
-        Raises ConfigurationError, also when the store is a folder that does not exist.
-        """
-        if settings.blobs is None:
-            return cls(url)
-        check_folder(settings.blobs)
-        return cls(url, ObjectStore(settings.blobs, patience))
+        """patience: with an object store that does not answer. Raises ConfigurationError."""
+        return cls(url, ObjectStore(settings.blobs, patience) if settings.blobs else None)
 
     def new(self) -> str:
         """An id for a part that is to be written."""

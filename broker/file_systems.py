@@ -60,13 +60,15 @@ def file_system(root: str, patience: float) -> Any:
     return files
 
 
-def check_folder(root: str) -> None:
-    """Raises ConfigurationError when an object store is a folder that is not there.
+def check_folder(root: str | None) -> None:
+    """Raises ConfigurationError when there is an object store that is a folder, and it is missing.
 
     Asked once, at the start: later a mounted disk may be away for a while.
     """
+    if root is None or not root.startswith("file://"):
+        return
     folder = root.removeprefix("file://")
-    if root.startswith("file://") and not os.path.isdir(folder):
+    if not os.path.isdir(folder):
         raise ConfigurationError(
             f"setting blobs (DATARUN_BLOBS): {folder} is not a folder; make it, or mount the disk "
             "that it is on (datarun never makes it itself)"

@@ -91,7 +91,7 @@ class FoldMessages:
         missing = [name for name in needed if name not in set(files)]
         if missing:
             raise MessageError(
-                f"files: {', '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing; a "
+                f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing: a "
                 f"submission to {reference} has {' and '.join(needed)}"
             )
 

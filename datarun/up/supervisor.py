@@ -86,8 +86,7 @@ class Supervisor:
             # First: whoever wants a port that is taken is told at once.
             port = choose_port(self._home, self._settings)
             check_metrics_ports(self._settings)
-            if self._settings.blobs is not None:
-                check_folder(self._settings.blobs)
+            check_folder(self._settings.blobs)
             try:
                 self._start(port)
                 while not self._asked_to_stop:

@@ -1,4 +1,4 @@
-"""The commands of docs/performance.md, each with less to measure, so that it ends within seconds."""
+"""The commands of docs/performance.md, each with less to measure: it ends within seconds."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ def test_published_data_set_is_listed_and_shown(iris: Folder) -> None:
     shown = iris.json("data", "show", "iris")
 
     # Then its split is known
-    assert listed == shown
+    assert shown == listed | {"failed_since": None}
     assert (shown["state"], shown["n_train"], shown["n_test"]) == ("READY", 120, 30)
     assert shown["classes"] == ["setosa", "versicolor", "virginica"]
     assert "setosa, versicolor, virginica" in iris.succeed("data", "show", "iris")
@@ -356,7 +356,7 @@ def test_fold_that_waits_for_an_unknown_data_set_says_so(iris: Folder) -> None:
         ),
         (
             ("submit", "misnamed", "--dataset", "iris"),
-            "Error: files: classifier.py is missing; a submission to iris@",
+            "Error: classifier.py is missing: a submission to iris@",
         ),
         (("folds", "list", "--dataset", "typo"), "there is no data set 'typo'"),
         (("folds", "cancel", "--submission", "12345"), "there is no submission 12345"),
