@@ -60,6 +60,21 @@ def file_system(root: str, patience: float) -> Any:
     return files
 
 
+def check_folder(root: str | None) -> None:
+    """Raises ConfigurationError when there is an object store that is a folder, and it is missing.
+
+    Asked once, at the start: later a mounted disk may be away for a while.
+    """
+    if root is None or not root.startswith("file://"):
+        return
+    folder = root.removeprefix("file://")
+    if not os.path.isdir(folder):
+        raise ConfigurationError(
+            f"setting blobs (DATARUN_BLOBS): {folder} is not a folder; make it, or mount the disk "
+            "that it is on (datarun never makes it itself)"
+        )
+
+
 def is_refusal(error: Exception) -> bool:
     """Whether the store refuses who asks, which waiting does not end."""
     return isinstance(error, PermissionError) or type(error).__name__ in _MISCONFIGURED

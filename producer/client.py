@@ -79,7 +79,8 @@ class Client:
         workflow_elements: what a submission consists of: `"feature_extractor, classifier"`.
         split: `HoldOut(0.5, random_state=42)` or `Custom("specific.py")`, one of the files.
         scoring: scikit-learn scorer names; accuracy or RMSE when empty.
-        on_progress: called with bytes uploaded and bytes to upload, when files are large.
+        on_progress: called with bytes uploaded and bytes to upload; the last time, also where files
+        are small, when all is sent and the data set is about to be split.
 
         Raises DataError with the verdict when it cannot be split, TimeoutError after `timeout`
         seconds, MessageError and FileError for what is refused before anything is sent.
@@ -262,11 +263,13 @@ class Client:
         stratified when the data set has classes. `name` is what tables call the submission; that of
         the folder, or of the only file, unless given. Warns (UserWarning) of a file such as
         `calibrator.py` when the workflow has no such element. Raises RequestError when the data
-        set is not ready, and what `publish_fold` raises.
+        set is not ready, MessageError when a file of its workflow is missing, and what
+        `publish_fold` raises.
         """
         encoded = submission_files(files)
         called = name or folder_name(files)
         cut = self._collector.cut_folds(str(dataset), cv, random_state)
+        self._folds.check_files(cut.dataset, encoded)
         self._folds.warn_of_unused(cut.dataset, encoded, stacklevel=2)
         rows = np.arange(cut.n_train)
         self.publish_folds(

@@ -84,6 +84,9 @@ class DataPublication:
         with self._link.subscribe(RESULTS, [f"data.{name}"], deadline=self._timeout) as news:
             envelope = pack(message, KEY_DATA, message_id=self._message_id, app_id=self._app_id)
             self._link.publish(WORK, envelope, deadline=self._timeout)
+            if on_progress is not None:
+                sent = sum(file.size for file in large or inline)
+                on_progress(sent, sent)
             trouble = ""
             while True:
                 left = max(deadline - time.monotonic(), 0)

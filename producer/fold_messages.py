@@ -64,6 +64,9 @@ class _Known:
     unused: frozenset[str] = frozenset()
     """Files of elements that standard workflows have, but this one has not."""
 
+    needed: tuple[str, ...] = ()
+    """Files of the workflow's elements."""
+
 
 class FoldMessages:
     """Builds fold messages; remembers data sets and pools that it has asked for."""
@@ -81,6 +84,16 @@ class FoldMessages:
         known = _Known(dataset.reference, dataset.n_train, time.monotonic() + REMEMBER_SECONDS)
         with self._lock:
             self._known[dataset.name] = known
+
+    def check_files(self, reference: str, files: Iterable[str]) -> None:
+        """Raises MessageError that names the workflow's files that are not there."""
+        needed = self._dataset(reference).needed
+        missing = [name for name in needed if name not in set(files)]
+        if missing:
+            raise MessageError(
+                f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing: a "
+                f"submission to {reference} has {' and '.join(needed)}"
+            )
 
     def warn_of_unused(self, reference: str, files: Iterable[str], *, stacklevel: int) -> None:
         """UserWarning of files that are named as elements which the data set does not use."""
@@ -136,7 +149,7 @@ class FoldMessages:
         pinned = DatasetReference(reference.name, version)
         # A version never changes; a name's newest one does.
         until = float("inf") if reference.version else soon
-        return _Known(str(pinned), ready[0].n_train, until, _unused(ready[0]))
+        return _Known(str(pinned), ready[0].n_train, until, _unused(ready[0]), _needed(ready[0]))
 
     def _check_pool(self, pool: str) -> None:
         # A pool without a queue is not returned by the broker: the collector's binding takes it.
@@ -150,6 +163,10 @@ class FoldMessages:
             )
         with self._lock:
             self._pools.add(pool)
+
+
+def _needed(record: DatasetRecord) -> tuple[str, ...]:
+    return tuple(f"{element}.py" for element in workflow_elements(record.workflow_elements))
 
 
 def _unused(record: DatasetRecord) -> frozenset[str]:

@@ -73,6 +73,9 @@ def _plain_json(value: dict[str, Any]) -> dict[str, Any]:
 Indices = Annotated[AnyArray, AfterValidator(checked_indices)]
 
 
+LEAST_SECONDS = 0.1
+"""Of a limit: in less, a fold has hardly begun, and nobody could say whose fault its end is."""
+
 Duration = Annotated[float, Field(gt=0, le=366 * 24 * 3600)]
 """Seconds, up to a year: clocks and rlimits overflow on what a float can hold."""
 
@@ -80,10 +83,10 @@ Duration = Annotated[float, Field(gt=0, le=366 * 24 * 3600)]
 class Limits(Frozen):
     """What one fold may use; None means the worker's default."""
 
-    wall_seconds: Duration | None = None
+    wall_seconds: Annotated[Duration, Field(ge=LEAST_SECONDS)] | None = None
     """Wall-clock time of all phases together."""
 
-    cpu_seconds: Duration | None = None
+    cpu_seconds: Annotated[Duration, Field(ge=LEAST_SECONDS)] | None = None
     """CPU time of the fold and everything it started."""
 
     memory_bytes: Annotated[int, Field(gt=0, le=MAX_ID)] | None = None

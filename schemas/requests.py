@@ -211,6 +211,9 @@ class StatusReply(Message):
     TYPE: ClassVar[str] = "datarun.status-reply.v1"
 
     folds: dict[FoldState, int]
+    pools: dict[str, int] = {}
+    """Folds in state TODO, by pool."""
+
     new: int
     datasets: dict[DatasetState, int]
     workers: tuple[WorkerHeartbeat, ...]

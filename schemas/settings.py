@@ -24,7 +24,7 @@ from pydantic_settings import (
 
 from schemas.blobs import checked_store_url
 from schemas.errors import ConfigurationError
-from schemas.messages import PoolName
+from schemas.messages import LEAST_SECONDS, PoolName
 from schemas.permissions import BrokerUser
 from schemas.states import Isolation, Role
 from schemas.topology import QueueType
@@ -110,7 +110,7 @@ class Settings(BaseSettings):
     isolation: Isolation | None = None
     """None: the strongest that this host and this version offer."""
 
-    wall_seconds: Annotated[float, Field(gt=0)] = 1200
+    wall_seconds: Annotated[float, Field(ge=LEAST_SECONDS)] = 1200
     """Default wall-clock limit of a fold."""
 
     cpu_seconds: Annotated[float, Field(gt=0)] | None = None
@@ -219,7 +219,7 @@ def load_settings(**overrides: Any) -> Settings:
     except ValidationError as error:
         fault = error.errors(include_url=False, include_input=False)[0]
         name = str(fault["loc"][0])
-        what = fault["msg"]
+        what = fault["msg"].removeprefix("Value error, ")
         if fault["type"] == "extra_forbidden":
             what = "there is no such setting"
         raise ConfigurationError(f"setting {name} (DATARUN_{name.upper()}): {what}") from error
@@ -230,6 +230,7 @@ def load_settings(**overrides: Any) -> Settings:
 def find_home(start: Path | None = None, file: str = CONNECTION_FILE) -> Path | None:
     """The nearest `.datarun/` with a connection file, from `start` (default: here) upwards.
 
+    None where a stack that is stopped is nearer: nobody there means one that happens to run above.
     DATARUN_HOME, when set, is the only place looked at.
     """
     if "DATARUN_HOME" in os.environ:
@@ -240,6 +241,8 @@ def find_home(start: Path | None = None, file: str = CONNECTION_FILE) -> Path | 
         # Not Path.is_file, which raises in a .datarun/ of somebody else that lies on the way up.
         if os.path.isfile(folder / HOME_NAME / file):
             return folder / HOME_NAME
+        if file == CONNECTION_FILE and os.path.isfile(folder / HOME_NAME / LOCK_FILE):
+            return None
     return None
 
 

@@ -168,14 +168,19 @@ def model_of(envelope: Envelope) -> type[Message]:
 
 
 def first_fault(error: ValidationError) -> str:
-    """The first fault of a pydantic error in one sentence: where, then what.
+    """The first fault of a pydantic error, or all fields that are missing, in one sentence.
 
     Bounded, since it becomes a header of the dead letter, and headers must fit into one AMQP frame.
     """
-    fault = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    where = ".".join(str(step) for step in fault["loc"])
+    faults = error.errors(include_url=False, include_context=False, include_input=False)
+    fault = faults[0]
+    # Fields that are missing are named together: they are mended together.
+    alike = [each for each in faults if each["type"] == fault["type"] == "missing"] or [fault]
+    where = ", ".join(".".join(str(step) for step in each["loc"]) for each in alike)
     what = fault["msg"].removeprefix("Value error, ")
-    more = error.error_count() - 1
+    if len(alike) > 1:
+        what = "fields required"
+    more = len(faults) - len(alike)
     text = f"{where[:200]}: {what}" if where and not what.startswith(f"{where}:") else what
     return text[:_MAX_FAULT] + (f" (and {more} more)" if more else "")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 
 from sqlalchemy import Engine, func, select
@@ -121,10 +122,13 @@ class Answers:
     def _status(self) -> StatusReply:
         with snapshot(self.engine) as connection:
             folds = connection.execute(
-                select(RunRow.state, func.count())
+                select(RunRow.state, RunRow.pool, func.count())
                 .where(RunRow.standing == Standing.CURRENT)
-                .group_by(RunRow.state)
+                .group_by(RunRow.state, RunRow.pool)
             ).all()
+            by_state: Counter[FoldState] = Counter()
+            for state, _, count in folds:
+                by_state[FoldState(state)] += count
             datasets = connection.execute(
                 select(Dataset.state, func.count()).group_by(Dataset.state)
             ).all()
@@ -132,7 +136,8 @@ class Answers:
                 select(func.count()).where(RunRow.new, RunRow.state.in_(TERMINAL))
             )
             return StatusReply(
-                folds={FoldState(state): count for state, count in folds},
+                folds=dict(by_state),
+                pools={pool: count for state, pool, count in folds if state == FoldState.TODO},
                 new=new or 0,
                 datasets={DatasetState(state): count for state, count in datasets},
                 workers=self.workers.alive(),

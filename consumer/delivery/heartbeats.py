@@ -76,6 +76,7 @@ class Heartbeats:
         self._on_result = on_result
         self._pulse = pulse
         self._host = socket.gethostname()
+        self._began = time.monotonic()
         self._others: dict[str, _Heard] = {}
         self._ended = RecentIds()
         self._own_heard: float | None = None
@@ -220,7 +221,10 @@ class Heartbeats:
             # One that is late is replaced by the next one.
             await self._link.publish(EVENTS, envelope, deadline=self._settings.heartbeat_seconds)
         except BrokerError as error:
-            logger.warning(
+            # Services start at the same time: until the first one listens, nobody takes it.
+            is_starting = time.monotonic() - self._began < self._settings.worker_lost_after_seconds
+            logger.log(
+                logging.INFO if is_starting else logging.WARNING,
                 "heartbeat not sent: %s",
                 error,
                 extra={"action": "heartbeat_not_sent", "worker": self._link.name},

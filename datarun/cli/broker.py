@@ -41,17 +41,18 @@ def setup(
 ) -> None:
     """Declare exchanges, queues and bindings; those that exist are used as they stand.
 
-    It takes an administrator's login, or any that may configure everything.
+    It takes an administrator's login, or any that may configure everything; in a stack of
+    `datarun up`, that of the console is taken from its connection.toml.
     """
+    from datarun.cli.dead_letters import operators_url
     from datarun.up.readiness import declare_shared_topology
-    from schemas.settings import broker_url, load_settings
+    from schemas.settings import load_settings
     from schemas.topology import topology
 
     settings = load_settings(
         broker=broker, pools=tuple(pool) if pool else None, queue_type=queue_type
     )
-    chosen = settings.broker.get_secret_value() if settings.broker else None
-    declare_shared_topology(broker_url(chosen), settings)
+    declare_shared_topology(operators_url(broker), settings)
     declared = topology(settings.pools, settings.queue_type)
     queues = [queue.name for queue in declared.queues]
     if json:

@@ -27,6 +27,9 @@ Json = Annotated[
 LOG_COLUMNS = 1000
 """Lines are not broken in a file or a pipe: `grep` finds whole sentences."""
 
+INTERRUPTED = 130
+"""Exit status after Ctrl-C: 128 + SIGINT, as shells have it."""
+
 NOTHING = "-"
 """Stands for a value that there is none of."""
 

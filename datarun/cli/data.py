@@ -17,6 +17,7 @@ from datarun.cli.console import (
     stdout,
     table,
 )
+from schemas.states import DatasetState
 
 if TYPE_CHECKING:
     from schemas.requests import DatasetRecord
@@ -86,9 +87,15 @@ def publish(
         )
     except MessageError as error:
         raise typer.BadParameter(as_typed(str(error))) from error
+    was_told = False
+
+    def tell(sent: int, total: int) -> None:
+        nonlocal was_told
+        if sent == total and not was_told:
+            was_told = True
+            stderr().print(f"{name} is published, and is being split", markup=False)
+
     with connected() as client:
-        if not json:
-            stderr().print(f"publishing {name}", markup=False)
         dataset = client.publish_data(
             name,
             files=files,
@@ -97,6 +104,7 @@ def publish(
             split=split,
             scoring=scoring or (),
             timeout=timeout,
+            on_progress=None if json else tell,
         )
     classes = None if dataset.classes is None else [str(label) for label in dataset.classes]
     if json:
@@ -164,9 +172,18 @@ def show(
     if not records:
         raise RequestError(f"there is no data set {name!r}; `datarun data list` lists all")
     record = records[0]
+    # The newest version that is ready comes first; what failed since is not hidden by it.
+    failed = next((later for later in records[1:] if later.state is DatasetState.FAILED), None)
     if json:
-        print_json(_document(record))
+        print_json(_document(record) | {"failed_since": _document(failed) if failed else None})
         return
+    _print(record)
+    if failed is not None:
+        stdout().print("\npublished again since, and failed:")
+        _print(failed)
+
+
+def _print(record: DatasetRecord) -> None:
     console = stdout()
     console.print(state_text(record.state), end=" ")
     console.print(f"{record.name}@{record.version or '-'}", markup=False)

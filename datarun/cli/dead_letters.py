@@ -88,7 +88,8 @@ def show(
     console = stdout()
     if not body:
         for name, value in _document(letter).items():
-            console.print(f"{name}: {_plain(str(value))}", markup=False, soft_wrap=True)
+            if value is not None:
+                console.print(f"{name}: {_plain(str(value))}", markup=False, soft_wrap=True)
         console.print()
     text = _plain(content.decode(errors="replace"))
     console.print(text, markup=False, soft_wrap=True)

@@ -46,19 +46,23 @@ def list_all(
         str | None, typer.Option(help="Only folds of this data set.", show_default=False)
     ] = None,
     state: Annotated[
-        FoldState | None, typer.Option(help="Only folds in this state.", show_default=False)
+        FoldState | None,
+        typer.Option(help="Only folds in this state.", case_sensitive=False, show_default=False),
     ] = None,
     limit: Annotated[int, typer.Option(min=1, help="At most so many folds, the last ones.")] = 100,
     json: Json = False,
 ) -> None:
     """List folds in the order of their ids; those allotted last come last."""
     from datarun.cli.connected import connected
+    from schemas.errors import RequestError
 
     with connected() as client:
         folds, count = client.last_folds(
             limit, submission_id=submission, dataset=dataset, state=state
         )
         running = _running(client, folds)
+        if not folds and dataset is not None and not client.datasets(dataset):
+            raise RequestError(f"there is no data set {dataset!r}; `datarun data list` lists all")
     if json:
         print_json(
             [{**fold.model_dump(mode="json"), "running": fold.run_id in running} for fold in folds]
@@ -230,5 +234,9 @@ def _print_record(record: FoldRecord) -> None:
         f"validation {seconds(used.validation_time)}, test {seconds(used.test_time)}, "
         f"memory {kilobytes(used.test_memory or used.train_memory)}"
     )
-    if record.log_messages:
-        console.print(record.log_messages, style="dim", markup=False)
+    text = record.log_messages
+    if record.verdict is not None:
+        # It ends with what the verdict above has said.
+        text = text.replace(f"{record.verdict.message}\n", "")
+    if text:
+        console.print(text, style="dim", markup=False)

@@ -25,11 +25,8 @@ from datarun.cli import (
     users,
 )
 from datarun.cli.arguments import as_typed
-from datarun.cli.console import print_json, stderr
+from datarun.cli.console import INTERRUPTED, print_json, stderr
 from schemas.errors import DatarunError
-
-INTERRUPTED = 130
-"""Exit status after Ctrl-C: 128 + SIGINT, as shells have it."""
 
 app = typer.Typer(
     name="datarun",

@@ -42,6 +42,7 @@ IsolationLevel = Annotated[
         "--isolation",
         help="How far a fold is kept from the host: `strict`, `process` or `none`. "
         "Setting: DATARUN_ISOLATION.",
+        case_sensitive=False,
         show_default=False,
     ),
 ]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from datarun.cli.console import Json, print_json, stderr
+from datarun.cli.console import INTERRUPTED, Json, print_json, stderr
 from datarun.cli.options import (
     BrokerUrl,
     DatabaseUrl,
@@ -102,7 +102,8 @@ def up(
         # Imports the database's and the broker's packages, for which --detach has a process.
         from datarun.up.supervisor import Supervisor
 
-        Supervisor(settings, listen).run()
+        if not Supervisor(settings, listen).run():
+            raise typer.Exit(INTERRUPTED)
 
 
 def down(home: HomeFolder = None, json: Json = False) -> None:

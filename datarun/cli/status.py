@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from datarun.cli.console import Json, ago, print_json, state_text, stdout, table
+from schemas.states import Role
 from schemas.topology import CONTROL_STREAM
 
 if TYPE_CHECKING:
@@ -21,10 +22,10 @@ def status(json: Json = False) -> None:
     from schemas.settings import load_settings
     from schemas.topology import topology
 
-    names = [queue.name for queue in topology(load_settings().pools).queues]
     with connected() as client:
-        found = client.queue_depths(names)
         reply = client.status()
+        pools = dict.fromkeys([*load_settings().pools, *sorted(reply.pools)])
+        found = client.queue_depths([queue.name for queue in topology(tuple(pools)).queues])
     depths = {name: depth for name, depth in found.items() if depth is not None}
     if json:
         queues = {
@@ -81,6 +82,16 @@ def _print(depths: dict[str, QueueDepth], reply: StatusReply) -> None:
         if workers
         else "No worker is alive: folds wait until `datarun worker` is started somewhere."
     )
+    served = {worker.pool for worker in reply.workers if worker.role is Role.FOLDS}
+    for pool, count in sorted(reply.pools.items()):
+        if workers and pool not in served:
+            console.print(
+                f"pool {pool}: {count} {'fold waits' if count == 1 else 'folds wait'}, "
+                f"and there is no worker; "
+                f"`datarun worker --pool {pool}` starts one",
+                style="yellow",
+                markup=False,
+            )
     console.print()
     for title, counts in (("folds", reply.folds), ("data sets", reply.datasets)):
         known = {state: count for state, count in counts.items() if count}
@@ -94,6 +105,7 @@ def _print(depths: dict[str, QueueDepth], reply: StatusReply) -> None:
     )
     if reply.ignored_events:
         console.print(
-            f"events ignored: {reply.ignored_events} "
-            "(of unknown, cancelled, superseded or repeated runs, or malformed)"
+            f"events ignored: {reply.ignored_events}; reports that came twice or late, of runs "
+            "that had their verdict, were cancelled or replaced, or are not known. No verdict "
+            "depends on them"
         )

@@ -29,7 +29,8 @@ def submit(
     ],
     cv: Annotated[int, typer.Option(min=2, max=1000, help="The number of folds.")] = 10,
     priority: Annotated[
-        Priority, typer.Option(help="H overtakes every fold that waits with L.")
+        Priority,
+        typer.Option(help="H overtakes every fold that waits with L.", case_sensitive=False),
     ] = Priority.L,
     pool: Annotated[
         str, typer.Option(help="The pool of workers that takes the folds.")

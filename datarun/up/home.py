@@ -70,17 +70,25 @@ class Home:
             if time.monotonic() > deadline:
                 pid = file.read().strip()
                 file.close()
-                raise ConfigurationError(
-                    f"datarun is already running in {self.folder}"
-                    + (f" (process {pid})" if pid else "")
-                    + "; see `datarun status`, or stop it with `datarun down`"
-                )
+                raise self._already_running(pid)
             time.sleep(0.05)
         file.seek(0)
         file.truncate()
         file.write(f"{os.getpid()}\n")
         file.flush()
         return file
+
+    def refuse_a_second(self) -> None:
+        """Raises ConfigurationError, naming the process, when a stack runs here."""
+        if (pid := self.holder()) is not None:
+            raise self._already_running(str(pid))
+
+    def _already_running(self, pid: str) -> ConfigurationError:
+        return ConfigurationError(
+            f"datarun is already running in {self.folder}"
+            + (f" (process {pid})" if pid else "")
+            + "; see `datarun status`, or stop it with `datarun down`"
+        )
 
     def holder(self) -> int | None:
         """The process id of the running stack's supervisor; None when none runs here.

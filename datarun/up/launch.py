@@ -49,6 +49,8 @@ def launch(
     """
     home = Home.at(settings.home)
     home.create()
+    # Before a supervisor is started: its log is that of the stack that runs.
+    home.refuse_a_second()
     log_file = home.logs / "supervisor.log"
     reading, writing = os.pipe()
     options = [f"--owner={os.getpid()}"] * attached + ["--disposable"] * disposable

@@ -13,6 +13,7 @@ from types import FrameType
 from pydantic import SecretStr
 
 from broker.blocking import BlockingLink
+from broker.file_systems import check_folder
 from datarun.up.environment import environment
 from datarun.up.gateway_login import GatewayLogin, gateway_url, prepare_users
 from datarun.up.gateway_port import GatewayPort, choose_port
@@ -69,8 +70,10 @@ class Supervisor:
         self._gateway_url = ""
         self._connection: Connection | None = None
 
-    def run(self) -> None:
+    def run(self) -> bool:
         """Start the stack and keep it running until SIGINT, SIGTERM or SIGHUP.
+
+        Whether it was ever ready: False when it was interrupted while it started.
 
         Nothing is left running when this returns or raises. Raises ConfigurationError when a
         stack already runs in this home, or when this one cannot be started.
@@ -83,6 +86,7 @@ class Supervisor:
             # First: whoever wants a port that is taken is told at once.
             port = choose_port(self._home, self._settings)
             check_metrics_ports(self._settings)
+            check_folder(self._settings.blobs)
             try:
                 self._start(port)
                 while not self._asked_to_stop:
@@ -90,6 +94,7 @@ class Supervisor:
                     time.sleep(POLL_SECONDS)
             finally:
                 self._stop()
+        return self._connection is not None
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
         self._asked_to_stop += 1

@@ -3,6 +3,12 @@
 import { decoded, encoded } from "./arrays.mjs";
 import { Datarun } from "./datarun.mjs";
 
+// What is wrong is said in a sentence, without a stack of calls.
+process.on("uncaughtException", (error) => {
+  console.error(`Error: ${error.message}`);
+  process.exit(1);
+});
+
 const SPECIES = ["setosa", "virginica"];
 const rows = Array.from({ length: 40 }, (_, i) => [1 + 3 * (i % 2) + i / 40, i / 100, SPECIES[i % 2]]);
 const csv = ["length,width,species", ...rows].join("\n") + "\n";

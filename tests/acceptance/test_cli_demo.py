@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
+import subprocess
 import tempfile
 from pathlib import Path
 
 import pytest
 
 from consumer.sandbox.levels import strongest
-from tests.support.command import Folder, wait_until_nothing_is_left
+from tests.support.command import (
+    ROOT,
+    Folder,
+    environment,
+    processes_of,
+    wait_until_nothing_is_left,
+)
 from tests.support.deadline import wait_until
+from tests.support.pages import BASH, installed_with, run_by
 
 
 @pytest.mark.slow
@@ -64,6 +73,32 @@ def test_demo_for_a_log_file_is_plain_lines(folder: Folder) -> None:
     # And the home that was given is still there, with nothing running in it
     assert (folder.path / "kept" / "datarun.sqlite").exists()
     assert folder.processes() == {}
+
+
+@pytest.mark.slow
+def test_the_readme_s_first_two_commands_run(tmp_path: Path) -> None:
+    # Given somebody in a clone, who has time for one of the tests only
+    demo, test = run_by(__file__, "README.md")[0].code.splitlines()
+    python = installed_with()
+    few = "-p no:cacheprovider -n 0 tests/unit/test_cli_words.py"
+
+    # When he types both
+    for typed in (demo, f"{test.partition('#')[0]} {few}"):
+        done = subprocess.run(
+            [*BASH, typed],
+            cwd=ROOT,
+            env=environment(PYTHON=python, TMPDIR=str(tmp_path)),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
+        # Then there is a table of results, and the tests have passed
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert re.search(r"random_forest +digits +10 tested| passed", done.stdout), done.stdout
+    assert processes_of(tmp_path) == {}
 
 
 @pytest.mark.slow

@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 
 import pytest
 
 from consumer.sandbox.levels import strict_obstacle
 from datarun.doctor.protections import protections
 from tests.support.command import Folder
+from tests.support.pages import run_by
 
 
 @pytest.mark.skipif(strict_obstacle() is not None, reason=f"strict: {strict_obstacle()}")
 def test_doctor_finds_every_protection_on(folder: Folder) -> None:
-    document = folder.json("doctor")
+    # When the page's command is typed, here by a program
+    (block,) = run_by(__file__, "docs/security.md")
+    dollar, command, *words = shlex.split(block.code, comments=True)
+    assert (dollar, command) == ("$", "datarun")
+    document = folder.json(*words)
+
+    # Then every protection that is required is on
 
     assert document["strict"] is True
     required = [each for each in document["protections"] if each["is_required"]]

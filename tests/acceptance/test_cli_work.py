@@ -46,6 +46,7 @@ def iris(running: Folder) -> Folder:
     running.submission("broken", {"classifier.py": BROKEN})
     running.submission("sleepy", {"classifier.py": SLEEPY})
     running.submission("empty", {".hidden": ""})
+    running.submission("misnamed", {"clasifier.py": DUMMY})
     return running
 
 
@@ -55,7 +56,7 @@ def test_published_data_set_is_listed_and_shown(iris: Folder) -> None:
     shown = iris.json("data", "show", "iris")
 
     # Then its split is known
-    assert listed == shown
+    assert shown == listed | {"failed_since": None}
     assert (shown["state"], shown["n_train"], shown["n_test"]) == ("READY", 120, 30)
     assert shown["classes"] == ["setosa", "versicolor", "virginica"]
     assert "setosa, versicolor, virginica" in iris.succeed("data", "show", "iris")
@@ -73,6 +74,28 @@ def test_data_set_that_cannot_be_split_is_an_error_that_says_why(iris: Folder) -
     assert done.returncode == 1
     assert "species" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_data_set_that_was_ready_and_failed_when_it_was_published_again_shows_both(
+    iris: Folder,
+) -> None:
+    # Given a data set that is ready, and one of its name that cannot be split
+    published = ("data", "publish", "twice", "iris.csv", "--target", "species")
+    done = iris.run(*published)
+    assert done.returncode == 0
+    assert "twice is published, and is being split" in done.stderr
+    failed = iris.run(*published, "--workflow", "regressor")
+    assert failed.returncode == 1
+
+    # When it is shown
+    shown = iris.succeed("data", "show", "twice")
+    document = iris.json("data", "show", "twice")
+
+    # Then there is the version, and what failed since, with its reason
+    assert shown.startswith("READY twice@")
+    assert "published again since, and failed:\nFAILED twice@-" in shown
+    assert document["state"] == "READY"
+    assert document["failed_since"]["verdict"]["message"] in shown
 
 
 def test_submission_is_tested_and_its_results_are_new_until_acknowledged(iris: Folder) -> None:
@@ -327,6 +350,15 @@ def test_fold_that_waits_for_an_unknown_data_set_says_so(iris: Folder) -> None:
             ("submit", "dummy", "--dataset", "iris", "--wall-seconds", "-1"),
             "Error: --wall-seconds: ",
         ),
+        (
+            ("submit", "dummy", "--dataset", "iris", "--wall-seconds", "0.001"),
+            "Error: --wall-seconds: Input should be greater than or equal to 0.1",
+        ),
+        (
+            ("submit", "misnamed", "--dataset", "iris"),
+            "Error: classifier.py is missing: a submission to iris@",
+        ),
+        (("folds", "list", "--dataset", "typo"), "there is no data set 'typo'"),
         (("folds", "cancel", "--submission", "12345"), "there is no submission 12345"),
     ],
     ids=lambda value: " ".join(value[:2]) if isinstance(value, tuple) else "",
@@ -342,6 +374,7 @@ def test_what_does_not_exist_is_named(
     assert sentence in done.stderr
     assert done.stdout == ""
     assert "Traceback" not in done.stderr
+    assert len(done.stderr.splitlines()) == 1
 
 
 def test_status_counts_folds_by_state(iris: Folder) -> None:
@@ -355,7 +388,7 @@ def test_status_counts_folds_by_state(iris: Folder) -> None:
 
     # Then they are counted, it says what it ignored, and the queues are empty
     assert "TESTED" in text
-    assert "(of unknown, cancelled, superseded or repeated runs, or malformed)" in text
+    assert "No verdict depends on them" in text
     assert iris.json("status")["folds"]["TESTED"] >= 2
     assert iris.json("status")["queues"]["datarun.folds.default"]["messages"] == 0
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -12,15 +14,14 @@ import pytest
 import requests
 
 from broker.private_node import PrivateNode
-from datarun import Client, HoldOut
-from datarun.demo.datasets import write_iris
 from tests.support.composed import Composed
 from tests.support.deadline import wait_until
+from tests.support.pages import Reader, run_by
 from tests.support.postgres import PostgresServer
 from tests.support.strict import require_strict
 
+START, USE = run_by(__file__, "docs/containers.md")
 LASTING = ["prepare", "folds", "collector", "gateway"]
-SUBMISSION = Path(__file__).parents[2] / "datarun/demo/submissions/random_forest"
 
 
 @pytest.fixture
@@ -47,7 +48,8 @@ def server() -> Iterator[PostgresServer]:
 
 @pytest.fixture
 def composed(node: PrivateNode, server: PostgresServer, tmp_path: Path) -> Iterator[Composed]:
-    made = Composed(tmp_path, node.address, server)
+    prepare = "\n".join(line for line in START.code.splitlines() if not line.startswith("docker"))
+    made = Composed(tmp_path, node.address, server, prepare)
     yield made
     made.close()
 
@@ -68,6 +70,14 @@ def test_the_services_work_are_found_healthy_while_they_do_and_ill_when_they_do_
                 what=f"{name} being {state}",
             )
 
+    # Given the page's commands for an engine, which another one carries out here
+    typed = [shlex.split(line, comments=True) for line in START.code.splitlines()]
+    up, ps, add_user = (words[2:] for words in typed if words[:2] == ["docker", "compose"])
+    assert up[0] == "up"
+    assert up[up.index("--scale") + 1].partition("=")[0] in composed.services
+    assert ps == ["ps"]
+    assert (composed.clone / ".env").exists()
+
     # Given what the others depend on: two that are healthy, two that have ended well
     wait_for("rabbitmq", "postgres", healthy=True)
     for once in ("setup", "users"):
@@ -86,21 +96,18 @@ def test_the_services_work_are_found_healthy_while_they_do_and_ill_when_they_do_
         assert composed.secret("postgres_password") not in seen
         assert node.address.password not in seen
 
-    # And they do the work, at level strict
-    with Client(composed.secret("broker_client"), timeout=30) as client:
-        client.publish_data(
-            "iris",
-            files=[write_iris(composed.folder)],
-            target_column="species",
-            workflow_elements="classifier",
-            split=HoldOut(0.2, random_state=42),
-        )
-        report = client.cross_validate(SUBMISSION, dataset="iris", cv=2, timeout=60)
-    assert [result.state for result in report.results] == ["TESTED", "TESTED"]
+    # And they do the work, at level strict, for whoever publishes as the page says
+    (composed.clone / "secrets/broker_client").write_text(composed.secret("broker_client"))
+    reader = Reader(composed.folder / "reader")
+    reader.place = composed.clone
+    said = reader.do([USE])
+    assert re.search(r"logistic +tulips +2 tested ", said), said
     assert "isolation: strict" in composed.log("folds")
 
     # And a user who is added in the gateway's container is let in
-    added = composed.run("gateway", "datarun", "users", "add", "olga", "--json")
+    execute, service, *command = add_user
+    assert execute == "exec"
+    added = composed.run(service, *command, "--json")
     assert added.returncode == 0, added.stderr
     password = json.loads(added.stdout)["password"]
     url = f"http://127.0.0.1:{composed.gateway_port}/runapp/rawdata/"

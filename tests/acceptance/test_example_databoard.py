@@ -9,17 +9,22 @@ import sys
 import pytest
 
 from tests.support.command import ROOT, Folder, environment, folder, running
+from tests.support.pages import run_by
 from tests.support.submissions import DUMMY
 
 __all__ = ["folder", "running"]
 
+UP, *WAYS = run_by(__file__, "docs/from-2016.md")[0].code.splitlines()
 LINE = re.compile(r"^ *(\d+)  (\w+) +(TESTED|ERROR|CANCELLED)(.*)$", re.MULTILINE)
 
 
 def started(folder: Folder, way: str) -> subprocess.CompletedProcess[str]:
-    """The example, run in that folder."""
+    """The example, run in that folder by the page's command."""
+    (typed,) = (line for line in WAYS if line.endswith(f" {way}"))
+    python, example, way = typed.split()
+    assert python == "python"
     return subprocess.run(
-        [sys.executable, ROOT / "examples" / "databoard.py", way],
+        [sys.executable, ROOT / example, way],
         cwd=folder.path,
         env=environment(),
         stdin=subprocess.DEVNULL,
@@ -42,6 +47,9 @@ def databoard(running: Folder, way: str) -> list[tuple[int, str, str, str]]:
 def test_every_fold_is_scored_or_says_why_not_the_second_time_too(
     running: Folder, way: str, base: int
 ) -> None:
+    # Given a stack that runs, as after the page's first line
+    assert UP == "datarun up --detach"
+
     # When databoard sends its submissions, and does so again
     for lines in (databoard(running, way), databoard(running, way)):
         # Then each fold of each submission is there once

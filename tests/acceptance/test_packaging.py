@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import sys
 import tarfile
 from collections.abc import Callable
 from importlib.metadata import packages_distributions
@@ -18,7 +19,15 @@ from packaging.version import Version
 
 from datarun.cli.entry import BROUGHT_BY
 from schemas.permissions import BrokerUser
-from tests.support.distribution import ROOT, Installation, Published, published, required
+from tests.support.distribution import (
+    ROOT,
+    Installation,
+    Published,
+    link,
+    published,
+    required,
+)
+from tests.support.pages import BASH, run_by
 from tests.support.rabbitmq import Vhost
 
 __all__ = ["published"]
@@ -227,6 +236,41 @@ def test_all_of_it_is_in_the_wheel_when_everything_is_installed(
     demo = Path(installation.evaluate(where).strip()).parent
     assert demo.is_relative_to(installation.site)
     assert (demo / "submissions/random_forest/classifier.py").is_file()
+
+
+def test_an_environment_made_as_the_page_says_has_the_command(published: Published, tmp_path: Path):
+    # Given somebody's home, and an index that has our wheel and nothing else
+    (block,) = run_by(__file__, "docs/installing.md")
+    make, install = block.code.splitlines()
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    (programs / "python3").write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    (programs / "python3").chmod(0o755)
+    home = {
+        "HOME": str(tmp_path),
+        "PATH": f"{programs}:/usr/bin:/bin",
+        "PIP_NO_INDEX": "1",
+        "PIP_FIND_LINKS": str(published.wheel.parent),
+        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+    }
+
+    # When both lines are typed; what datarun requires is there already, not downloaded
+    subprocess.run([*BASH, make], env=home, check=True, timeout=120)
+    (site,) = (tmp_path / "datarun").glob("lib/python*/site-packages")
+    for name in required(published.metadata, "all"):
+        link(name, site)
+    subprocess.run([*BASH, install], env=home, check=True, timeout=120, stdout=subprocess.PIPE)
+
+    # Then the command is there
+    done = subprocess.run(
+        [tmp_path / "datarun/bin/datarun", "--version"],
+        env=home,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.stdout == f"datarun {published.metadata['Version']}\n", done.stderr
 
 
 # --- completion ----------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 """The pages of the documentation, each followed literally on a running stack that they share.
 
-The quickstart starts and stops one of its own: test_quickstart.py.
+Those that start and stop one are followed in tests of their own: FOLLOWED_BY names them.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.command import Folder
-from tests.support.pages import Reader, is_run_by_a_reader, name_of, pages
+from tests.support.pages import FOLLOWED_BY, Reader, blocks_of, is_for_a_reader, name_of, pages
 
 # Where a page's own commands do not fail when something is wrong, this says what must be printed.
 SAYS = {
@@ -18,7 +18,9 @@ SAYS = {
 }
 
 PAGES = [
-    page for page in pages() if name_of(page) != "docs/quickstart.md" and is_run_by_a_reader(page)
+    page
+    for page in pages()
+    if name_of(page) not in FOLLOWED_BY and any(map(is_for_a_reader, blocks_of(page)))
 ]
 
 

@@ -1,4 +1,4 @@
-"""docs/quickstart.md, followed literally: the one page with a stack of its own."""
+"""README.md and docs/quickstart.md, followed literally, from the installation on."""
 
 from __future__ import annotations
 
@@ -6,17 +6,21 @@ import re
 
 import pytest
 
-from tests.support.command import ROOT, Folder
-from tests.support.pages import Reader
+from tests.support.command import ROOT, Folder, given
+from tests.support.pages import Reader, installed_with, run_by
+from tests.support.rabbitmq import Vhost
 
 
 @pytest.mark.slow
 def test_quickstart_followed_literally_works(folder: Folder) -> None:
-    # Given an empty folder
-    stranger = Reader(folder.path)
+    # Given somebody with a clone, who is at home in an empty folder
+    [install] = run_by(__file__, "docs/quickstart.md")
+    stranger = Reader(folder.path, PYTHON=installed_with(), HOME=str(folder.path))
 
-    # When a stranger does what the page says
-    said = stranger.follow(ROOT / "docs" / "quickstart.md")
+    # When he does what the page says
+    stranger.install(install)
+    assert stranger.place == folder.path / "quickstart"
+    said = stranger.follow(ROOT / "docs/quickstart.md")
 
     # Then each step does what the text says
     assert "wine@" in said
@@ -27,4 +31,20 @@ def test_quickstart_followed_literally_works(folder: Folder) -> None:
     assert "name 'LogisticRegression' is not defined" in said
     assert "ERROR(train)" in said
     assert "valid_accuracy" in said
+    assert folder.processes() == {}
+
+
+@pytest.mark.slow
+def test_readme_followed_literally_works(folder: Folder, vhost: Vhost) -> None:
+    # Given somebody with a clone, whose stack keeps its files elsewhere, and is given a RabbitMQ
+    [install] = run_by(__file__, "README.md")
+    settings = {"DATARUN_HOME": str(folder.home), **given(vhost, folder.path)}
+    stranger = Reader(folder.path, PYTHON=installed_with(), **settings)
+
+    # When he does what the page says, then the stack is up, and the submission is tested
+    stranger.install(install)
+    said = stranger.follow(ROOT / "README.md")
+    assert re.search(r"my_submission +flowers +5 tested ", said)
+    assert "valid_accuracy" in said
+    folder.succeed("down", **settings)
     assert folder.processes() == {}

@@ -57,9 +57,10 @@ def test_ctrl_c_says_how_long_it_waits_for_running_folds(folder: Folder, vhost: 
 
 
 @pytest.mark.slow
-def test_interrupted_while_it_starts_leaves_nothing(folder: Folder) -> None:
-    # Given a detached stack that is not yet ready
-    command = folder.start("up", "--detach")
+@pytest.mark.parametrize("option", [[], ["--detach"]], ids=["attached", "detached"])
+def test_interrupted_while_it_starts_leaves_nothing(folder: Folder, option: list[str]) -> None:
+    # Given a stack that is not yet ready
+    command = folder.start("up", *option)
     wait_until(lambda: (folder.home / "rabbitmq").exists(), within=30)
 
     # When whoever waits for it gives up
@@ -67,9 +68,23 @@ def test_interrupted_while_it_starts_leaves_nothing(folder: Folder) -> None:
     _, errors = command.communicate(timeout=60)
 
     # Then nothing is left
-    assert command.returncode in (130, -signal.SIGINT), errors
+    assert command.returncode == 130, errors
     assert "Traceback" not in errors
     wait_until_nothing_is_left(folder.path, within=5)
+
+
+def test_store_that_is_a_missing_folder_is_said_at_once(folder: Folder, vhost: Vhost) -> None:
+    # Given a shared folder that is not mounted
+    settings = {**given(vhost, folder.path), "DATARUN_BLOBS": f"file://{folder.path}/away"}
+
+    # When a stack is started, or one service
+    for command in (("up", "--detach"), ("worker", "--role", "prepare"), ("collector",)):
+        done = folder.run(*command, **settings)
+
+        # Then it does not start, and says why
+        assert done.returncode == 1
+        assert f"{folder.path}/away is not a folder; make it, or mount the disk" in done.stderr
+        assert "Traceback" not in done.stderr
 
 
 def test_database_that_cannot_be_used_makes_up_fail_with_the_reason(

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import stat
+import tomllib
 from collections.abc import Iterator
 from contextlib import suppress
 
 import psutil
 import pytest
 
+from datarun import Client
 from tests.support.command import (
     Folder,
     processes_of,
@@ -18,7 +21,9 @@ from tests.support.command import (
     wait_until_nothing_is_left,
 )
 from tests.support.deadline import wait_until
+from tests.support.pages import run_by
 from tests.support.rabbitmq import Vhost
+from tests.support.submissions import DUMMY
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +86,29 @@ def test_second_up_in_the_same_home_says_that_one_is_running(running: Folder) ->
         assert done.returncode == 1
         assert f"already running in {running.home} (process {supervisor})" in done.stderr
     assert running.json("status")["workers"]
+    assert "stack_failed" not in (running.home / "logs/supervisor.log").read_text()
+
+
+def test_a_pool_without_a_worker_is_seen_by_who_asks_for_the_status(running: Folder) -> None:
+    # Given a further pool, declared as an error's sentence says, and a fold in it
+    running.succeed("broker", "setup", "--pool", "gpu")
+    with Client(running.connection()["broker"]) as client:
+        client.publish_fold(
+            submission_fold_id=31,
+            submission_id=3,
+            dataset="nothing",
+            files={"classifier.py": DUMMY},
+            train_is=[0],
+            test_is=[1],
+            pool="gpu",
+        )
+
+        # When the status is asked for, then the fold and what it lacks are there
+        wait_until(lambda: client.status().pools == {"gpu": 1}, what="the fold")
+        status = running.succeed("status")
+        assert "pool gpu: 1 fold waits, and there is no worker" in status
+        assert running.json("status")["queues"]["datarun.folds.gpu"]["messages"] == 1
+        assert client.cancel([31]) == 1
 
 
 def test_connection_file_is_for_its_owner_alone(running: Folder) -> None:
@@ -89,6 +117,13 @@ def test_connection_file_is_for_its_owner_alone(running: Folder) -> None:
 
     # Then nobody else reads its passwords
     assert mode == 0o600
+
+    # And the console's login is in it as its page shows it
+    (page,) = run_by(__file__, "docs/console.md")
+    shown, there = tomllib.loads(page.code), running.connection()
+    assert shown.keys() <= there.keys()
+    pattern = re.escape(shown["management"]).replace("41967", "[0-9]+")
+    assert re.fullmatch(pattern, there["management"])
 
 
 def test_password_is_in_nobodys_arguments(running: Folder) -> None:
@@ -203,12 +238,3 @@ def test_killed_stack_leaves_nothing_running_and_is_found_as_it_was(folder: Fold
     assert processes_of(folder.path) == {}
     assert not (folder.home / "connection.toml").exists()
     assert "Traceback" not in (folder.home / "logs" / "supervisor.log").read_text(encoding="utf-8")
-
-
-DUMMY = """\
-from sklearn.dummy import DummyClassifier
-
-
-class Classifier(DummyClassifier):
-    pass
-"""

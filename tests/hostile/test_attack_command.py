@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shlex
 import tempfile
 from pathlib import Path
 
 import pytest
 
 from tests.support.command import Folder, folder, wait_until_nothing_is_left
+from tests.support.pages import run_by
 from tests.support.strict import require_strict
 
 __all__ = ["folder"]
@@ -48,6 +50,27 @@ def test_attack_tells_whether_anything_came_of_it(folder: Folder, level: str) ->
         assert reports["sigsegv"]["passed"]
     assert reports["sigsegv"]["verdict"] == "crashed: SIGSEGV in train"
     assert reports["sleep"]["verdict"] == "timeout: 1.0 s wall in train"
+
+
+@pytest.mark.slow
+def test_the_page_s_commands_run_one_family_list_all_and_are_the_whole(folder: Folder) -> None:
+    # Given the page's three commands
+    require_strict()
+    (block,) = run_by(__file__, "docs/security.md")
+    typed = [shlex.split(line, comments=True)[2:] for line in block.code.splitlines()]
+    whole, listing, family = typed
+
+    # When they are typed, but for the whole, whose attacks tests/hostile/test_attacks.py runs
+    listed = folder.json(*listing)
+    with tempfile.TemporaryDirectory() as temporary:
+        ran = folder.json(*family, TMPDIR=temporary)
+
+    # Then the last one runs its family, and nothing comes of it
+    assert whole == ["attack"]
+    assert len(listed) > 100
+    of_family = {one["name"] for one in listed if one["family"] == family[-1]}
+    assert {one["name"] for one in ran["attacks"]} == of_family
+    assert ran["failed"] == 0
 
 
 def test_attacks_can_be_listed(folder: Folder) -> None:

@@ -22,12 +22,12 @@ def test_a_letter_is_not_said_to_be_gone_when_the_line_was(
     vhost: Vhost, proxy: Callable[[int], TcpProxy]
 ) -> None:
     # Given a dead letter, and somebody who looks at it
-    declare_shared_topology(vhost.amqp_url, Settings())
-    with BlockingLink(vhost.amqp_url, "test") as link:
+    declare_shared_topology(vhost.admin_url, Settings())
+    with BlockingLink(vhost.admin_url, "test") as link:
         link.publish(DEAD, Envelope(body=b"{", routing_key="data"), deadline=10)
     port = vhost.node.amqp_port
     line = proxy(port)
-    dead = DeadLetters(vhost.amqp_url.replace(f":{port}/", f":{line.port}/"))
+    dead = DeadLetters(vhost.admin_url.replace(f":{port}/", f":{line.port}/"))
     letter = next(dead.letters())
 
     # When the line breaks before he throws it away, then he is told so
@@ -37,12 +37,12 @@ def test_a_letter_is_not_said_to_be_gone_when_the_line_was(
 
     # And it is still there
     def there() -> bool:
-        with DeadLetters(vhost.amqp_url) as again:
+        with DeadLetters(vhost.admin_url) as again:
             return [found.id for found in again.letters()] == [letter.id]
 
     wait_until(there, what="the letter back in its queue")
 
     # When the line holds, then it is gone
-    with DeadLetters(vhost.amqp_url) as again:
+    with DeadLetters(vhost.admin_url) as again:
         again.discard(next(again.letters()))
     assert not there()

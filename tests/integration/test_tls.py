@@ -29,6 +29,7 @@ from schemas.permissions import BrokerUser
 from schemas.states import FoldState, Visibility
 from tests.support.certificates import Authority, Certificate
 from tests.support.command import Folder, environment
+from tests.support.pages import run_by
 from tests.support.rabbitmq import Logins
 from tests.support.stack import Stack
 from tests.support.submissions import DUMMY, write_iris
@@ -69,20 +70,26 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TlsNode]:
     authority = Authority(folder / "authority")
     server = authority.sign("server", "127.0.0.1")
     port, management_port = free_ports(2)
-    options = {
-        "cacertfile": authority.certificate,
-        "certfile": server.certificate,
-        "keyfile": server.key,
-        "verify": "verify_peer",
-        "fail_if_no_peer_cert": "true",
-    }
+    (page,) = run_by(__file__, "docs/broker.md")
+    written = page.code
+    for there, here in {
+        "/etc/rabbitmq/ca.pem": authority.certificate,
+        "/etc/rabbitmq/server.pem": server.certificate,
+        "/etc/rabbitmq/server.key": server.key,
+        "listeners.ssl.default = 5671": f"listeners.ssl.1 = 127.0.0.1:{port}",
+        "management.ssl.port       = 15671": f"management.ssl.port = {management_port}",
+        # The node is asked over its plain port whether it has started.
+        "listeners.tcp = none\n": "",
+    }.items():
+        assert there in written
+        written = written.replace(there, str(here))
+    options = {"verify": "verify_peer", "fail_if_no_peer_cert": "true"}
     running = PrivateNode(
         folder / "node",
         configuration=(
-            f"listeners.ssl.1 = 127.0.0.1:{port}",
-            *(f"ssl_options.{name} = {value}" for name, value in options.items()),
+            *written.splitlines(),
             "management.ssl.ip = 127.0.0.1",
-            f"management.ssl.port = {management_port}",
+            # Stricter than the page: the management API wants a client's certificate, too.
             *(f"management.ssl.{name} = {value}" for name, value in options.items()),
         ),
     )

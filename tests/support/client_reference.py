@@ -20,6 +20,7 @@ from tests.support.command import ROOT
 
 PAGE = ROOT / "docs" / "client.md"
 
+RUN_BY = "<!-- run by: tests/unit/test_client_page.py -->"
 MARK = "<!-- From here on written by scripts/docs; a test fails while it is stale. -->"
 
 SECTIONS = {
@@ -70,7 +71,7 @@ def reference() -> str:
     parts += [
         "\n## Errors\n",
         f"In `datarun.errors`; {_and(_exceptions())} can be imported from `datarun` itself.\n",
-        f"```\n{tree.partition(chr(10) * 2)[0]}\n```\n",
+        f"{RUN_BY}\n```\n{tree.partition(chr(10) * 2)[0]}\n```\n",
         f"{tree.partition(chr(10) * 2)[2]}\n",
         "\n## post_api\n",
         "`datarun.post_api` has the functions of 2016, which speak to a gateway over HTTP:",
@@ -198,7 +199,7 @@ def _signature(node: ast.FunctionDef, name: str) -> str:
     line = f"{name}({', '.join(shown)}){returns}"
     if len(line) > 100:
         line = "\n".join([f"{name}(", *(f"    {one}," for one in shown), f"){returns}"])
-    return f"```\n{line}\n```\n"
+    return f"{RUN_BY}\n```\n{line}\n```\n"
 
 
 def _argument(argument: ast.arg, default: ast.expr | None) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import configparser
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -29,15 +30,23 @@ class Composed:
     Hosts and ports of the containers' networks are those of `node` and `server`.
     """
 
-    def __init__(self, folder: Path, node: NodeAddress, server: PostgresServer) -> None:
+    def __init__(
+        self, folder: Path, node: NodeAddress, server: PostgresServer, prepare: str
+    ) -> None:
+        """prepare: what is typed in the clone before anything is started."""
         self.folder = folder
+        self.clone = folder / "clone"
+        """With the files that an engine and `prepare` need, and the secrets."""
         self.services: dict[str, Any] = compose_file()["services"]
         self.gateway_port = free_ports(1)[0]
         self._node = node
         self._server = server
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
-        self._secrets = folder / "secrets"
-        subprocess.run([ROOT / "containers/make-secrets", self._secrets], check=True, timeout=30)
+        for name in ("docker-compose.yml", ".env.example", "containers/make-secrets"):
+            (self.clone / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, self.clone / name)
+        subprocess.run(["bash", "-euc", prepare], cwd=self.clone, check=True, timeout=30)
+        self._secrets = self.clone / "secrets"
         self._places = {"@postgres:5432/": f"@{LOOPBACK}:{server.port}/"}
         self._first_start_of_rabbitmq()
         self._first_start_of_postgres()

@@ -78,18 +78,10 @@ class Installation:
         self.python = folder / "bin" / "python"
         (self.site,) = folder.glob("lib/python*/site-packages")
         for name in required(published.metadata, extra):
-            self._link(name)
+            link(name, self.site)
         install = ("install", "--no-deps", "--no-index", "--no-compile", str(published.wheel))
         pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--python"]
         _quietly([*pip, str(self.python), *install], folder)
-
-    def _link(self, name: str) -> None:
-        """Show what is installed here already: nothing is downloaded, or copied."""
-        for file in distribution(name).files or ():
-            top = file.parts[0]
-            place = self.site / top
-            if top not in ("..", "__pycache__") and not place.is_symlink():
-                place.symlink_to(Path(str(distribution(name).locate_file(top))))
 
     def run(
         self, *command: str, program: str = "datarun", **environment: str
@@ -116,6 +108,15 @@ class Installation:
         done = self.run("-W", "error", "-c", code, *arguments, program="python")
         assert done.returncode == 0, done.stderr
         return done.stdout
+
+
+def link(name: str, site: Path) -> None:
+    """Show there what is installed here already: nothing is downloaded, or copied."""
+    for file in distribution(name).files or ():
+        top = file.parts[0]
+        place = site / top
+        if top not in ("..", "__pycache__") and not place.is_symlink():
+            place.symlink_to(Path(str(distribution(name).locate_file(top))))
 
 
 def required(metadata: Message, extra: str) -> set[str]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
+from tests.support.pages import ROOT, blocks_of
+
 DOCS = Path(__file__).parents[2] / "docs"
-_BLOCK = re.compile(r"^<!-- key: (\S+) -->\n```json\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 def json_blocks(page: str) -> list[tuple[str, str]]:
     """Routing key and body of each, in the order of the page."""
-    return _BLOCK.findall((DOCS / f"{page}.md").read_text(encoding="utf-8"))
+    blocks = blocks_of(ROOT / "docs" / f"{page}.md")
+    return [(block.marks["key"], block.code) for block in blocks if block.language == "json"]

@@ -4,41 +4,38 @@ A comment directly above a block says what it is, where that is not "run it":
 
     <!-- file: NAME -->           written to the file NAME, for the blocks that follow
     <!-- from: PATH -->           the same as the repository's file PATH; written to its name
-    <!-- run by: TEST -->         another test runs it; its file is TEST
-    <!-- not run: REASON -->      nobody does
+    <!-- run by: TEST -->         another test does what it says; its file TEST gets it by `run_by`
+    <!-- key: KEY -->             a message with this routing key; has a mark of the others, too
+
+There is no mark for a block that nothing runs.
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+import pytest
 
 from schemas.settings import Settings
 from tests.support.command import ROOT, environment
 
+BASH = ("bash", "-euo", "pipefail", "-c")
 LANGUAGES = ("bash", "console", "python", "toml")
-"""What a Reader can run; a block of another language needs a mark."""
+"""What a Reader can run; a block of another language, or of none, needs a mark."""
 
-OWN_TESTS = {
+FOLLOWED_BY = {
+    "README.md": "tests/acceptance/test_quickstart.py",
+    "docs/quickstart.md": "tests/acceptance/test_quickstart.py",
     "docs/operations.md": "tests/acceptance/test_docs_operations.py",
 }
-"""Pages that another test runs, all of their blocks."""
-
-# Page and language -> why a Reader passes these blocks over.
-EXCUSED = {
-    ("docs/architecture.md", "python"): "tests/unit/test_architecture.py looks for each name",
-    ("docs/messages.md", "json"): "tests/unit/test_docs_messages.py reads each",
-    ("docs/console.md", "json"): "tests/unit/test_docs_messages.py reads each",
-    ("docs/console.md", "toml"): "it is part of a connection.toml",
-    ("docs/console.md", "console"): "tests/acceptance/wire/test_dead_letters.py does the same",
-    ("docs/console.md", "sh"): "its fold is published by tests/acceptance/wire/test_console.py",
-    ("docs/object-store.md", "json"): "a policy for S3 itself, not for datarun",
-}
+"""Pages on which a stack is started: their Reader is in this test, all others' in test_pages.py."""
 
 _FENCE = re.compile(
     r"(?P<marks>(?:^[ ]*<!-- (?:(?!-->).)* -->\n)*)"
@@ -57,7 +54,7 @@ class Block:
     """Of its first fence, from 1."""
 
     language: str
-    """Empty when it has none: then it is text."""
+    """Empty when it has none: a picture, a signature."""
 
     code: str
     marks: Mapping[str, str]
@@ -103,45 +100,56 @@ def file_name(block: Block) -> str:
     return str(Path(*Path(block.marks["from"]).parts[2:]))
 
 
-def excuse(block: Block) -> str | None:
-    """Why a Reader passes it over, where he does; empty when it is text."""
-    if not block.language:
-        return ""
-    for mark in ("run by", "not run"):
-        if mark in block.marks:
-            return block.marks[mark]
-    return OWN_TESTS.get(block.page) or EXCUSED.get((block.page, block.language))
+def run_by(test: str, page: str) -> list[Block]:
+    """The blocks of a page that a test has to run, which asks for them by its `__file__`."""
+    name = str(Path(test).resolve().relative_to(ROOT))
+    found = [block for block in blocks_of(ROOT / page) if block.marks.get("run by") == name]
+    assert found, f"{page} has no block that {name} runs"
+    return found
 
 
-def is_run_by_a_reader(page: Path) -> bool:
-    """Whether there is anything to do."""
-    return any(excuse(block) is None for block in blocks_of(page))
+def is_for_a_reader(block: Block) -> bool:
+    """Whether a Reader runs it, and not another test."""
+    return "run by" not in block.marks
 
 
 class Reader:
     """Somebody who does what a page says, in a folder that is empty at first."""
 
-    def __init__(self, place: Path, **settings: str) -> None:
-        """`settings` are environment variables; a stack is found from the folder upwards."""
+    def __init__(self, place: Path, *, change: Callable[[str], str] = str, **settings: str) -> None:
+        """`settings` are environment variables; a stack is found from the folder upwards.
+
+        change: what is typed in place of a page's text, where that is about another machine.
+        """
+        self._change = change
         self.place = place / "place"
         self.place.mkdir(parents=True)
         self._environment = environment(PATH=path_with_datarun(place / "bin"), **settings)
+
+    def install(self, block: Block) -> None:
+        """Do what a block says in the clone; stay where it leads, with what it activates."""
+        told = f'{block.code}\npwd\necho "$PATH"\n'
+        *_, place, path = self._run(block, [*BASH, told], ROOT).splitlines()
+        self.place = Path(place) if Path(place) != ROOT else self.place
+        self._environment["PATH"] = path
 
     def follow(self, page: Path) -> str:
         """Do what each block says, one after the other; AssertionError when one fails.
 
         Returns what was printed.
         """
+        return self.do(filter(is_for_a_reader, blocks_of(page)))
+
+    def do(self, blocks: Iterable[Block]) -> str:
+        """Do what these say."""
         said = []
-        for block in blocks_of(page):
-            if excuse(block) is not None:
-                continue
+        for block in blocks:
             if "file" in block.marks or "from" in block.marks:
                 file = self.place / file_name(block)
                 file.parent.mkdir(parents=True, exist_ok=True)
                 file.write_text(block.code, encoding="utf-8")
-            elif block.language == "bash":
-                said.append(self._run(block, ["bash", "-euo", "pipefail", "-c", block.code]))
+            elif block.language in ("bash", "sh"):
+                said.append(self._run(block, [*BASH, block.code]))
             elif block.language == "python":
                 said.append(self._run(block, ["python", "-c", block.code]))
             elif block.language == "console":
@@ -153,19 +161,23 @@ class Reader:
                 raise AssertionError(f"{block}: nobody knows how to run it")
         return "\n".join(said)
 
-    def _talk(self, block: Block) -> str:
-        """Type what follows each `$ `; every other line is among what is printed."""
-        lines = block.code.splitlines()
+    def type_in(self, block: Block) -> str:
+        """Type what follows each `$ `, and nothing else; what is printed."""
+        lines = self._change(block.code).splitlines()
         typed = "\n".join(line.removeprefix("$ ") for line in lines if line.startswith("$ "))
-        said = self._run(block, ["bash", "-euo", "pipefail", "-c", typed])
-        for line in lines:
+        return self._run(block, [*BASH, typed])
+
+    def _talk(self, block: Block) -> str:
+        """Type it in; every other line is among what is printed."""
+        said = self.type_in(block)
+        for line in block.code.splitlines():
             assert line.startswith("$ ") or line in said, f"{block}: {line!r} not in\n{said}"
         return said
 
-    def _run(self, block: Block, command: list[str]) -> str:
+    def _run(self, block: Block, command: list[str], place: Path | None = None) -> str:
         done = subprocess.run(
-            command,
-            cwd=self.place,
+            [self._change(word) for word in command],
+            cwd=place or self.place,
             env=self._environment,
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -175,6 +187,15 @@ class Reader:
         )
         assert done.returncode == 0, f"{block}\n{block.code}\n{done.stdout}\n{done.stderr}"
         return done.stdout
+
+
+def installed_with() -> str:
+    """The Python of this clone's `.venv`, which scripts/bootstrap then leaves as it is."""
+    stamp = ROOT / ".venv" / "environment.stamp"
+    lock = hashlib.sha256((ROOT / "requirements.lock").read_bytes()).hexdigest()
+    if not stamp.exists() or lock not in stamp.read_text():
+        pytest.skip("run scripts/bootstrap first: it would install anew while tests run")
+    return stamp.read_text().partition(" ")[0]
 
 
 def path_with_datarun(programs: Path) -> str:

@@ -22,7 +22,7 @@ from schemas.arrays import Array
 from schemas.datasets import STANDARD_WORKFLOWS, Custom, HoldOut, Manifest, Part
 from schemas.files import File
 from schemas.frozen import MAX_ID, Message
-from schemas.messages import DataMessage, FoldMessage, Limits, UploadedFile
+from schemas.messages import LEAST_SECONDS, DataMessage, FoldMessage, Limits, UploadedFile
 from schemas.states import Priority, Visibility
 from schemas.verdicts import Verdict
 from schemas.wire import Envelope
@@ -37,6 +37,7 @@ digests = st.from_regex(r"[0-9a-f]{64}", fullmatch=True)
 texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=12)
 file_names = st.from_regex(r"[A-Za-z_][A-Za-z0-9_. -]{0,20}\.(py|csv)", fullmatch=True)
 numbers = st.floats(1e-3, 1e6)
+limits = st.floats(LEAST_SECONDS, 1e6)
 instants = st.datetimes(
     datetime(2000, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC)
 )  # naive bounds, as hypothesis wants them
@@ -132,8 +133,8 @@ def fold_messages(draw: st.DrawFn) -> FoldMessage:
         priority=draw(st.sampled_from(Priority)),
         pool=draw(names),
         limits=Limits(
-            wall_seconds=draw(st.none() | numbers),
-            cpu_seconds=draw(st.none() | numbers),
+            wall_seconds=draw(st.none() | limits),
+            cpu_seconds=draw(st.none() | limits),
             memory_bytes=draw(limit),
             processes=draw(limit),
         ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from schemas.wire import Envelope, unpack
-from tests.support.documents import DOCS, json_blocks
+from tests.support.documents import json_blocks
 
 BLOCKS = [
     pytest.param(key, body, id=f"{page}-{key}-{number}")
@@ -19,8 +19,3 @@ def test_a_block_is_a_message(key: str, body: str) -> None:
     message = unpack(Envelope(body=body.encode(), routing_key=key))
     for file in getattr(message, "files", {}).values():
         assert file.to_bytes().isascii()
-
-
-def test_no_block_is_left_out() -> None:
-    text = "".join((DOCS / f"{page}.md").read_text() for page in ("messages", "console"))
-    assert text.count("```json") == len(BLOCKS) == 7

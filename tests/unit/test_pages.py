@@ -1,4 +1,4 @@
-"""The pages of the documentation: every block is run or excused, every link leads somewhere."""
+"""The pages of the documentation: every block is run by a test, every link leads somewhere."""
 
 from __future__ import annotations
 
@@ -9,7 +9,15 @@ import pytest
 
 from tests.support import client_reference
 from tests.support.command import ROOT
-from tests.support.pages import LANGUAGES, OWN_TESTS, Block, blocks_of, excuse, name_of, pages
+from tests.support.pages import (
+    FOLLOWED_BY,
+    LANGUAGES,
+    Block,
+    blocks_of,
+    is_for_a_reader,
+    name_of,
+    pages,
+)
 
 BLOCKS = [block for page in pages() for block in blocks_of(page)]
 LINK = re.compile(r"\]\(([^)\s]+)\)")
@@ -24,27 +32,37 @@ def anchors(page: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=str)
-def test_a_block_is_run_or_says_why_not(block: Block) -> None:
-    reason = excuse(block)
-    if reason is None:
+def test_every_block_is_run(block: Block) -> None:
+    assert set(block.marks) <= {"run by", "file", "from", "key"}
+    if is_for_a_reader(block):
         assert "file" in block.marks or "from" in block.marks or block.language in LANGUAGES, (
             f"{block}: no test runs it. Use one of {', '.join(LANGUAGES)}, which "
-            "tests/acceptance/test_pages.py runs; or write <!-- run by: tests/... --> or "
-            "<!-- not run: reason --> above it"
+            "tests/acceptance/test_pages.py runs; or write <!-- run by: tests/... --> above it, "
+            "and have that test do what the block says"
         )
-    elif block.language:
-        assert len(reason.split()) > 2 or (ROOT / reason).is_file(), f"{block}: {reason!r}"
-
-
-def test_a_page_with_a_test_of_its_own_is_named_there() -> None:
-    for page, test in OWN_TESTS.items():
-        if (ROOT / page).exists():
-            assert Path(page).name in (ROOT / test).read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("block", [block for block in BLOCKS if "run by" in block.marks], ids=str)
-def test_whoever_runs_a_block_exists(block: Block) -> None:
-    assert (ROOT / block.marks["run by"]).is_file()
+def test_whoever_runs_a_block_reads_it_from_the_page(block: Block) -> None:
+    test = (ROOT / block.marks["run by"]).read_text(encoding="utf-8")
+    assert f'run_by(__file__, "{block.page}")' in test
+
+
+@pytest.mark.parametrize("page", FOLLOWED_BY)
+def test_a_page_that_starts_a_stack_is_followed_elsewhere(page: str) -> None:
+    test = (ROOT / FOLLOWED_BY[page]).read_text(encoding="utf-8")
+    assert f'(ROOT / "{page}")' in test
+    assert " = Reader(" in test
+
+
+def test_no_code_stands_outside_of_a_fence() -> None:
+    # Indented code, which is a paragraph of its own and no part of a list
+    outside = []
+    for page in pages():
+        text = re.sub(r"^( *)```.*?^\1```$", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+        found = re.findall(r"\n\n((?: {4}\S.*\n)+)", text)
+        outside += [f"{name_of(page)}: {code}" for code in found]
+    assert outside == []
 
 
 @pytest.mark.parametrize("block", [block for block in BLOCKS if "from" in block.marks], ids=str)
@@ -56,7 +74,7 @@ def test_a_block_from_a_file_is_that_file(block: Block) -> None:
 def test_a_file_of_a_page_is_used_by_what_follows(block: Block) -> None:
     file = Path(block.marks["file"])
     followers = [other for other in BLOCKS if other.page == block.page and other.line > block.line]
-    typed = "".join(other.code for other in followers if excuse(other) is None)
+    typed = "".join(other.code for other in followers if is_for_a_reader(other))
     assert file.parts[0] in typed or file.stem in typed
 
 

@@ -127,7 +127,7 @@ def test_an_error_names_the_setting_and_its_variable(
     name: str, value: str, folder: Path, monkeypatch: pytest.MonkeyPatch
 ):
     # Given a wrong value, in the environment and then in the file
-    sentence = rf"setting {name} \(DATARUN_{name.upper()}\): \w"
+    sentence = rf"setting {name} \(DATARUN_{name.upper()}\): (?!Value error)\S"
     monkeypatch.setenv(f"DATARUN_{name.upper()}", value)
     with pytest.raises(ConfigurationError, match=sentence):
         load_settings()
@@ -166,6 +166,24 @@ def test_home_is_found_upwards(folder: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(below)
     assert find_home() == home
     assert broker_url() == "amqp://found/"
+
+
+def test_a_stack_that_is_stopped_hides_one_that_runs_above(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    # Given a running stack, and a nearer one that was started once
+    connection(folder)
+    stopped = folder / "a" / ".datarun"
+    stopped.mkdir(parents=True)
+    (stopped / "up.lock").touch()
+
+    # When a broker is looked for at a place below both, then it is said that the nearer one rests
+    below = folder / "a" / "b"
+    below.mkdir()
+    monkeypatch.chdir(below)
+    assert find_home() is None
+    with pytest.raises(ConfigurationError, match=f"the stack of {stopped} is not running"):
+        broker_url()
 
 
 def test_no_home_is_found_where_there_is_none(folder: Path):

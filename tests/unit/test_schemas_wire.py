@@ -38,6 +38,7 @@ from schemas.verdicts import Output
 from schemas.wire import (
     MAX_MESSAGE_BYTES,
     MESSAGE_TYPES,
+    Envelope,
     pack,
     unpack,
 )
@@ -137,6 +138,12 @@ def test_packing_says_what_cannot_be_sent():
 def test_a_backslash_before_u0000_is_no_nul_character():
     message = FoldMessage(**fold(files={"classifier.py": r"PATTERN = '\u0000'"}))
     assert unpack(pack(message, "folds.default")) == message
+
+
+def test_all_fields_that_are_missing_are_named():
+    body = b'{"submission_fold_id": 1, "submission_id": 1}'
+    with pytest.raises(MessageError, match=": dataset, files, train_is, test_is: fields required"):
+        unpack(Envelope(body=body, routing_key="folds.default"))
 
 
 def test_eight_mebibytes_of_files_fit_into_a_fold():

@@ -13,7 +13,7 @@ import pytest
 import requests
 
 from datarun import post_api
-from tests.support.command import ROOT, environment
+from tests.support.command import environment
 from tests.support.documents_2016 import (
     CLASSIFIER,
     N_TEST,
@@ -25,14 +25,10 @@ from tests.support.documents_2016 import (
     decoded_rows,
     iris_csv,
 )
-from tests.support.pages import blocks_of
+from tests.support.pages import run_by
 
 FORCE_BOTH = "submission, submission_fold"
-SHIM, STORED = (
-    block.code
-    for block in blocks_of(ROOT / "docs" / "from-2016.md")
-    if block.marks.get("run by", "").endswith("of_2016/test_post_api.py")
-)
+SHIM, STORED = (block.code for block in run_by(__file__, "docs/from-2016.md"))
 
 
 class Files:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 from schemas.asyncapi.flowers import CLASSIFIER
@@ -16,7 +17,7 @@ from schemas.topology import (
     topology,
 )
 from tests.support.deadline import wait_until
-from tests.support.documents import json_blocks
+from tests.support.pages import Reader, run_by
 from tests.support.wire import IDLE_POOL, Wire
 
 WITHIN = 60
@@ -49,14 +50,16 @@ def test_exchanges_and_queues_are_shown_under_the_names_of_the_documents(wire: W
     assert wire.console.names("queues") >= {queue.name for queue in declared.queues}
 
 
-def test_the_data_set_and_the_fold_of_the_page_get_their_verdicts(wire: Wire) -> None:
+def test_the_data_set_and_the_fold_of_the_page_get_their_verdicts(
+    wire: Wire, tmp_path: Path
+) -> None:
     # Given what docs/console.md has people type: the file as text, rows as lists
-    typed = json_blocks("console")
-    assert [key for key, _ in typed] == ["data", "folds.default"]
+    *typed, command = run_by(__file__, "docs/console.md")
+    assert [block.marks["key"] for block in typed] == ["data", "folds.default"]
 
     # When it is typed into the page of the exchange, one right after the other
-    for key, body in typed:
-        assert wire.console.publish(WORK, key, body)
+    for block in typed:
+        assert wire.console.publish(WORK, block.marks["key"], block.code)
 
     # Then both are done
     def tested() -> bool:
@@ -68,6 +71,11 @@ def test_the_data_set_and_the_fold_of_the_page_get_their_verdicts(wire: Wire) ->
     assert result.state is FoldState.TESTED, result.log_messages
     [dataset] = wire.client.datasets("tulips")
     assert (dataset.state, dataset.n_train, dataset.n_test) == (DatasetState.READY, 6, 2)
+
+    # And the page's command shows the verdict
+    said = Reader(tmp_path, DATARUN_BROKER=wire.vhost.admin_url).do([command])
+    assert "4001" in said
+    assert "TESTED" in said
 
 
 def test_a_mistyped_routing_key_is_a_dead_letter(wire: Wire) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from schemas.states import FoldState
 from schemas.topology import DEAD, DEAD_LETTERS_QUEUE, WORK, folds_queue
 from tests.support.command import Folder
 from tests.support.deadline import wait_until
+from tests.support.pages import Reader, run_by
 from tests.support.wire import IDLE_POOL, Wire
 
 WITHIN = 60
@@ -90,9 +92,44 @@ def test_they_are_listed_and_shown_and_stay(wire: Wire, shell: Folder) -> None:
     assert (letter["key"], letter["priority"]) == ("folds.default", 5)
     assert f"reason: {letter['reason']}" in shown
     assert "the others" in shown
+    assert ": None" not in shown
 
     # And it is still there
     assert "letter-3001" in shell.succeed("dead-letters", "list")
+
+
+@pytest.mark.usefixtures("lilies")
+def test_what_the_console_s_page_does_with_a_dead_letter_works(wire: Wire, tmp_path: Path) -> None:
+    # Given the fold that the page has somebody mistype
+    rows = {"train_is": [0, 1, 1], "test_is": [4, 5]}
+    put_aside(wire, 3006, "1b7d88f12483ee00", **rows)
+    (block,) = run_by(__file__, "docs/console.md")
+
+    # When what follows each `$` is typed, by somebody whose editor mends the row
+    editor = tmp_path / "editor"
+    editor.write_text("#!/bin/sh\nexec sed -i 's/1, 1]/1, 2]/' \"$1\"\n")
+    editor.chmod(0o755)
+    reader = Reader(
+        tmp_path,
+        change=lambda text: text.replace("$ editor ", f"$ {editor} "),
+        DATARUN_BROKER=wire.vhost.admin_url,
+    )
+    said = reader.type_in(block)
+
+    # Then it prints what the page shows, but for sizes and ids
+    for line in block.code.splitlines():
+        if not line.startswith("$ "):
+            words = re.sub(r"\b([0-9a-f]{32}|[0-9]+)\b(?! is)", "@", " ".join(line.split()))
+            pattern = re.escape(words).replace("@", r"\w+").replace(r"\ ", r"\s+")
+            assert re.search(pattern, said), f"{line}\n{said}"
+
+    # And the fold is tested
+    def again() -> bool:
+        return next(iter(wire.client.folds([3006]))).generation == 2
+
+    wait_until(again, within=WITHIN, what="the new run")
+    [result] = wire.client.follow([3006], timeout=WITHIN)
+    assert result.state is FoldState.TESTED, result.log_messages
 
 
 @pytest.mark.usefixtures("lilies")

@@ -83,6 +83,26 @@ def test_the_example_cross_validates_and_acknowledges(
     assert sorted(fold.priority for fold in stored) == ["H", "L", "L"]
 
 
+def test_the_example_says_in_a_sentence_what_is_wrong(example: tuple[list[str], Path]) -> None:
+    # Given a folder that no stack is found from
+    node, folder = example
+
+    # When the example is run there
+    done = subprocess.run(
+        [*node, "cross_validate.mjs"],
+        cwd=folder,
+        env={name: value for name, value in os.environ.items() if name != "DATARUN_BROKER"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    # Then there is no stack of calls
+    assert done.returncode == 1
+    assert done.stderr == "Error: no stack here: run `datarun up`\n"
+
+
 def test_the_example_gets_over_a_lost_connection(
     wire: Wire, example: tuple[list[str], Path], proxy: Callable[[int], TcpProxy]
 ) -> None:
