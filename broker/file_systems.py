@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from typing import Any
 
 from schemas.errors import ConfigurationError
+
+logger = logging.getLogger(__name__)
 
 PUT_BYTES = 16 << 20
 """A part of a multipart upload: S3 takes 10,000 of them, which makes 160 GiB."""
@@ -60,19 +63,23 @@ def file_system(root: str, patience: float) -> Any:
     return files
 
 
-def check_folder(root: str | None) -> None:
-    """Raises ConfigurationError when there is an object store that is a folder, and it is missing.
-
-    Asked once, at the start: later a mounted disk may be away for a while.
-    """
+def missing_folder(root: str | None) -> str | None:
+    """A sentence, when there is an object store that is a folder, and it is not there."""
     if root is None or not root.startswith("file://"):
-        return
+        return None
     folder = root.removeprefix("file://")
-    if not os.path.isdir(folder):
-        raise ConfigurationError(
-            f"setting blobs (DATARUN_BLOBS): {folder} is not a folder; make it, or mount the disk "
-            "that it is on (datarun never makes it itself)"
-        )
+    if os.path.isdir(folder):
+        return None
+    return (
+        f"setting blobs (DATARUN_BLOBS): {folder} is not a folder; make it, or mount the disk "
+        "that it is on (datarun never makes it itself)"
+    )
+
+
+def warn_of_missing_folder(root: str | None) -> None:
+    """A service starts without it: the disk may be away for a while, and all else goes on."""
+    if sentence := missing_folder(root):
+        logger.warning(sentence, extra={"action": "blobs_missing"})
 
 
 def is_refusal(error: Exception) -> bool:

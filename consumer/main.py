@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, Protocol
 from broker.blob_store import BlobStore
 from broker.control import ControlStream
 from broker.event_loop import run_service
-from broker.file_systems import check_folder
+from broker.file_systems import warn_of_missing_folder
 from broker.link import Link
 from broker.metrics import serving_metrics
 from broker.pulse import Pulse
@@ -84,9 +84,9 @@ def run_worker(
 
     A second signal, or the end of that time, gives them back to their queue. Raises
     BrokerUnreachable or TopologyError when it cannot start, and ConfigurationError when the port
-    for metrics is taken, or a folder with data sets is missing.
+    for metrics is taken.
     """
-    check_folder(settings.blobs)
+    warn_of_missing_folder(settings.blobs)
     with serving_metrics(settings):
         run_service(serve(settings, role, name=name, on_ready=on_ready))
 

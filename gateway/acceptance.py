@@ -56,6 +56,12 @@ class AcceptedFold:
     content: FoldContent
     files: dict[str, bytes]
 
+    @property
+    def nbytes(self) -> int:
+        """Of its files and, as they are stored, its arrays."""
+        arrays = sum(len(data) for _, _, data in self.content.arrays.values())
+        return arrays + sum(map(len, self.files.values()))
+
 
 def accept_folds(
     connection: Connection, applications: Sequence[Application], pool: str

@@ -17,7 +17,8 @@ from starlette.requests import Request
 from gateway.database import Database
 from gateway.login_turns import LoginTurns
 from gateway.refusals import Unauthorized, WrongLogin
-from storage.users import Account, find_user, matches, nobodys_hash
+from gateway.together import Together
+from storage.users import Account, find_user, find_users, matches, nobodys_hash
 
 REMEMBERED = 1_000
 """Passwords that are known to be right: argon2 is slow on purpose, and scripts poll."""
@@ -31,15 +32,18 @@ class Authenticator:
         self._key = secrets.token_bytes(32)
         self._right: OrderedDict[bytes, str] = OrderedDict()
         self._lock = threading.Lock()
+        self._users: Together[str, Account | None] = Together(
+            lambda names: database.read(find_users, names)
+        )
         self.turns = LoginTurns()
         """Who has one may call `account`: those who wait take no thread from others."""
 
-    def find(self, username: str, password: str) -> tuple[Account | None, bool]:
+    async def find(self, username: str, password: str) -> tuple[Account | None, bool]:
         """The user of that name, and whether that is known to be his password. Takes no time.
 
         Raises DatabaseAway.
         """
-        found = self._database.read(find_user, username)
+        found = await self._users.run(username)
         if found is None:
             return None, False
         return found, self._is_remembered(self._digest(username, password), found)
@@ -88,7 +92,7 @@ class BasicAuthentication(SecurityBase):
         """The user who asks."""
         username, password = _credentials(request.headers.get("Authorization", ""))
         authenticator: Authenticator = request.app.state.authenticator
-        found, is_known = await run_in_threadpool(authenticator.find, username, password)
+        found, is_known = await authenticator.find(username, password)
         if found is not None and is_known:
             return found
         async with authenticator.turns.of(username, is_user=found is not None):

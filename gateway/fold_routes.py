@@ -10,7 +10,7 @@ from fastapi import APIRouter, Path, Query, Response
 from pydantic import BaseModel
 from sqlalchemy import Connection
 
-from gateway.acceptance import Application
+from gateway.acceptance import AcceptedFold, Application
 from gateway.bodies import SubmissionFoldPost, described
 from gateway.documents import (
     SubmissionFoldDetail,
@@ -31,10 +31,10 @@ from gateway.fold_documents import (
 from gateway.fold_selection import Selection, count, light_pages, pages
 from gateway.paging import TOTAL, Limit, Offset, total_header
 from gateway.refusals import Forbidden, NotFound
-from gateway.request_body import body_of
+from gateway.request_body import aside, body_of
 from gateway.service import Service, TheService, TheUser, add_route, errors
 from gateway.streamed_list import StreamedList
-from gateway.submission import read_fold_request, stored_files
+from gateway.submission import FoldRequest, read_fold_request, stored_files
 from schemas.frozen import MAX_ID
 from schemas.states import FoldState
 from storage.runs import Run, load_current_runs
@@ -91,10 +91,10 @@ def _total(service: Service, selection: Selection) -> dict[str, str]:
     return total_header(service.database.read(count, selection) if is_part else None)
 
 
-def post_fold(
+async def post_fold(
     user: TheUser,
     service: TheService,
-    post: Annotated[SubmissionFoldPost, body_of(SubmissionFoldPost)],
+    fold: Annotated[FoldRequest, body_of(SubmissionFoldPost, as_=read_fold_request)],
 ) -> Response:
     """Submit a fold. The first one of a submission brings its files and its data set; later ones
     inherit them.
@@ -102,7 +102,7 @@ def post_fold(
     The fold gets the version of the latest split that was asked for; while that is under way, it
     waits. Once this is answered, the fold will end in exactly one verdict, whatever dies.
     """
-    accepted = service.acceptance.run(Application(read_fold_request(post), user))
+    accepted = await service.acceptance.run(Application(fold, user))
     run = accepted.content.run
     logger.info(
         "fold accepted",
@@ -115,9 +115,7 @@ def post_fold(
             "user": user.username,
         },
     )
-    fields = fold_fields(accepted.content, ArrayFormat.BASE64)
-    files = _encoded(accepted.files, ArrayFormat.BASE64)
-    return _json(SubmissionFoldDetail(**fields, files=files), 201)
+    return await aside(accepted.nbytes, _accepted, accepted)
 
 
 def get_fold(
@@ -130,6 +128,12 @@ def get_fold(
 ) -> Response:
     """One fold, with all fields."""
     return _json(service.database.read(_detail, databoard_sf_id, user, service, format), 200)
+
+
+def _accepted(accepted: AcceptedFold) -> Response:
+    fields = fold_fields(accepted.content, ArrayFormat.BASE64)
+    files = _encoded(accepted.files, ArrayFormat.BASE64)
+    return _json(SubmissionFoldDetail(**fields, files=files), 201)
 
 
 def _json(document: BaseModel, status: int) -> Response:

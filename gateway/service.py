@@ -11,9 +11,9 @@ from fastapi import APIRouter, Depends, Request
 from gateway.acceptance import AcceptedFold, Application, accept_folds
 from gateway.authentication import BasicAuthentication
 from gateway.database import Database
-from gateway.group_commit import GroupCommit
 from gateway.parameters import query_names, refuse_unknown
 from gateway.refusals import ErrorDocument
+from gateway.together import Together
 from schemas.settings import Settings
 from storage.users import Account
 
@@ -41,7 +41,7 @@ class Service:
     is_private: bool
     """Whether users see their own submissions' folds only."""
 
-    acceptance: GroupCommit[Application, AcceptedFold]
+    acceptance: Together[Application, AcceptedFold]
     """Accepts folds, those that come at the same moment together."""
 
     @classmethod
@@ -51,7 +51,7 @@ class Service:
         return cls(
             database,
             settings.private_submissions,
-            GroupCommit(lambda items: database.write(accept_folds, items, pool)),
+            Together(lambda items: database.write(accept_folds, items, pool)),
         )
 
     def visible_to(self, account: Account) -> str | None:
@@ -59,8 +59,8 @@ class Service:
         return account.username if self.is_private and not account.is_admin else None
 
 
-def service_of(request: Request) -> Service:
-    """The service that a request is for."""
+async def service_of(request: Request) -> Service:
+    """The service that a request is for. (Were it no coroutine, it would take a thread's turn.)"""
     service: Service = request.app.state.service
     return service
 

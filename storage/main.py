@@ -11,7 +11,7 @@ import socket
 from collections.abc import Callable
 
 from broker.event_loop import run_service
-from broker.file_systems import check_folder
+from broker.file_systems import warn_of_missing_folder
 from broker.link import Link
 from broker.metrics import serving_metrics
 from schemas.permissions import BrokerUser
@@ -30,7 +30,7 @@ def run_collector(settings: Settings, *, on_ready: Callable[[], None] | None = N
     Raises ConfigurationError, StorageError, BrokerUnreachable or TopologyError when it cannot
     start.
     """
-    check_folder(settings.blobs)
+    warn_of_missing_folder(settings.blobs)
     with serving_metrics(settings):
         run_service(_run(settings, on_ready))
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import functools
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
+from typing import Any
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
 from schemas.errors import UserError
 from storage.gateway_models import User
@@ -85,18 +87,20 @@ def remove_user(connection: Connection, username: str) -> None:
 
 def find_user(connection: Connection, username: str) -> Account | None:
     """The user of that name."""
-    row = connection.execute(select(User.__table__).where(User.username == username)).one_or_none()
-    if row is None:
-        return None
-    return Account(row.username, UserRole(row.role), row.created_at, row.password_hash)
+    return find_users(connection, [username])[0]
+
+
+def find_users(connection: Connection, usernames: Sequence[str]) -> list[Account | None]:
+    """The user of each name."""
+    rows = connection.execute(select(User.__table__).where(User.username.in_(frozenset(usernames))))
+    found = {row.username: _account(row) for row in rows}
+    return [found.get(username) for username in usernames]
 
 
 def list_users(connection: Connection) -> list[Account]:
     """All users, by name."""
     rows = connection.execute(select(User.__table__).order_by(User.username))
-    return [
-        Account(row.username, UserRole(row.role), row.created_at, row.password_hash) for row in rows
-    ]
+    return [_account(row) for row in rows]
 
 
 def count_users(connection: Connection) -> int:
@@ -128,3 +132,7 @@ def hashed(password: str) -> str:
 def _check_known(connection: Connection, username: str) -> None:
     if find_user(connection, username) is None:
         raise UserError(f"there is no user {username!r}; see `datarun users list`")
+
+
+def _account(row: Row[Any]) -> Account:
+    return Account(row.username, UserRole(row.role), row.created_at, row.password_hash)

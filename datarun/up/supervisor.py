@@ -13,7 +13,7 @@ from types import FrameType
 from pydantic import SecretStr
 
 from broker.blocking import BlockingLink
-from broker.file_systems import check_folder
+from broker.file_systems import missing_folder
 from datarun.up.environment import environment
 from datarun.up.gateway_login import GatewayLogin, gateway_url, prepare_users
 from datarun.up.gateway_port import GatewayPort, choose_port
@@ -86,7 +86,8 @@ class Supervisor:
             # First: whoever wants a port that is taken is told at once.
             port = choose_port(self._home, self._settings)
             check_metrics_ports(self._settings)
-            check_folder(self._settings.blobs)
+            if sentence := missing_folder(self._settings.blobs):
+                raise ConfigurationError(sentence)
             try:
                 self._start(port)
                 while not self._asked_to_stop:
