@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import subprocess
 import sys
@@ -14,7 +13,9 @@ from pathlib import Path
 import psutil
 
 from broker.users import url_of
+from consumer.sandbox.levels import strict_obstacle
 from schemas.settings import CONNECTION_FILE, read_connection
+from schemas.states import Isolation
 
 ROOT = Path(__file__).parents[1]
 
@@ -65,11 +66,12 @@ def running_stack(folder: Path, slots: int) -> Iterator[RunningStack]:
             text=True,
         ).stdout
 
-    document = json.loads(datarun("up", "--detach", "--slots", str(slots), "--json"))
+    # Asked for by name: `up` would take the strongest that the host allows, and not say which.
+    isolation = Isolation.PROCESS if strict_obstacle() else Isolation.STRICT
+    datarun("up", "--detach", "--slots", str(slots), "--isolation", isolation)
     try:
         connection = read_connection(home)
         assert (home / CONNECTION_FILE).is_file()
-        isolation = str(document.get("isolation", "process"))
         admin = url_of(connection["user"], connection["password"], connection["broker"])
         yield RunningStack(home, connection["broker"], admin, isolation, before)
     finally:
