@@ -34,7 +34,7 @@ from sklearn.model_selection import ShuffleSplit, train_test_split
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from benchmarks.stack import running_stack
+from benchmarks.stack import RunningStack, running_stack
 from datarun import Client, HoldOut
 
 SLOTS = 2
@@ -153,9 +153,17 @@ def by_datarun(client: Client, case: Case, folds: list[Any], first_id: int) -> f
     return seconds
 
 
-def measure(client: Client, cases: Iterable[Case], repeat: int, folder: Path) -> list[list[str]]:
-    """A row for each case."""
+def cpu_of(stack: RunningStack) -> dict[str, float]:
+    """CPU seconds until now, by process; this one is the client."""
+    return {**stack.cpu(), "client": time.process_time()}
+
+
+def measure(
+    client: Client, stack: RunningStack, cases: Iterable[Case], repeat: int, folder: Path
+) -> tuple[list[list[str]], dict[str, dict[str, float]]]:
+    """A row for each case; and by case, CPU milliseconds a fold of each process."""
     rows = []
+    cpu: dict[str, dict[str, float]] = {}
     first_id = 1_000
     for case in cases:
         frame = case.frame()
@@ -175,13 +183,21 @@ def measure(client: Client, cases: Iterable[Case], repeat: int, folder: Path) ->
         folds = list(ShuffleSplit(case.folds, test_size=VALIDATION, random_state=0).split(X))
         peers: list[float] = []
         ours: list[float] = []
+        spent: list[dict[str, float]] = []
         for number in range(repeat + 1):
             peer = by_joblib(case, data, folds)
+            before = cpu_of(stack)
             our = by_datarun(client, case, folds, first_id)
+            after = cpu_of(stack)
             first_id += 10_000
             if number:  # the first round warms caches and workers of both
                 peers.append(peer)
                 ours.append(our)
+                spent.append({name: after[name] - before.get(name, 0) for name in after})
+        cpu[case.name] = {
+            name: statistics.median(one.get(name, 0) for one in spent) * 1000 / case.folds
+            for name in spent[0]
+        }
         ratios = [our / peer for our, peer in zip(ours, peers, strict=True)]
         median = statistics.median(ours)
         rows.append(
@@ -195,7 +211,7 @@ def measure(client: Client, cases: Iterable[Case], repeat: int, folder: Path) ->
                 f"{case.folds / median:.0f}",
             ]
         )
-    return rows
+    return rows, cpu
 
 
 def resident(pids: Iterable[int]) -> float:
@@ -214,7 +230,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, running_stack(Path(folder), SLOTS) as stack:
         idle = stack.memory()
         with Client(stack.broker_url) as client:
-            rows = measure(client, chosen, arguments.repeat, Path(folder))
+            rows, cpu = measure(client, stack, chosen, arguments.repeat, Path(folder))
         loaded = stack.memory()
     table = Table(title=f"isolation: {stack.isolation}; median of {arguments.repeat}")
     for heading in ("folds", "training rows", "joblib s", "datarun s", "ratio", "range", "folds/s"):
@@ -222,6 +238,12 @@ def main() -> None:
     for row in rows:
         table.add_row(*row)
     console.print(table)
+    spent = Table(title="CPU, ms a fold")
+    for heading in ("process", *cpu):
+        spent.add_column(heading, justify="left" if heading == "process" else "right")
+    for name in next(iter(cpu.values())):
+        spent.add_row(name, *(f"{one.get(name, 0):.1f}" for one in cpu.values()))
+    console.print(spent)
     memory = Table(title="proportional set size (PSS), MB")
     for heading in ("process", "idle", "after the runs"):
         memory.add_column(heading, justify="left" if heading == "process" else "right")

@@ -6,7 +6,7 @@ import contextlib
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,6 +35,13 @@ class RunningStack:
 
     def memory(self) -> dict[str, float]:
         """PSS in MB by process: memory that several share counts once in the sum."""
+        return self._by_name(lambda process: process.memory_full_info().pss / 1e6)
+
+    def cpu(self) -> dict[str, float]:
+        """CPU seconds until now by process, with those of its dead children: a slot's are folds."""
+        return self._by_name(lambda process: sum(process.cpu_times()[:4]))
+
+    def _by_name(self, figure: Callable[[psutil.Process], float]) -> dict[str, float]:
         found: dict[str, float] = {}
         for process in psutil.process_iter():
             if process.pid in self.before:
@@ -42,7 +49,7 @@ class RunningStack:
             with contextlib.suppress(psutil.Error):
                 name = _name(process)
                 if name is not None:
-                    found[name] = found.get(name, 0) + process.memory_full_info().pss / 1e6
+                    found[name] = found.get(name, 0) + figure(process)
         return found
 
 
@@ -83,11 +90,9 @@ def _name(process: psutil.Process) -> str | None:
     if process.name().startswith(("beam", "epmd", "erl", "inet_")):
         return "RabbitMQ"
     words = process.cmdline()
-    environment = process.environ()
     if "consumer.execution.zygote" in " ".join(words):
         return "zygote and slots"
-    for part in ("collector", "worker", "up"):
+    for part in ("collector", "worker", "gateway"):
         if part in words:
-            role = environment.get("DATARUN_ROLE", "")
-            return f"{part} {role}".strip()
+            return part
     return None

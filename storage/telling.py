@@ -46,7 +46,7 @@ def _tell_of_message(item: Incoming) -> None:
         metrics.DEAD_LETTERS.inc()
         logger.warning(
             "a dead letter: %s",
-            envelope.headers.get(REASON_HEADER),
+            envelope.headers.get(REASON_HEADER, "nothing says why"),
             extra={"action": "dead_letter_seen", "run_id": envelope.run_id},
         )
         return
