@@ -26,6 +26,10 @@ def place(url: str) -> tuple[str, str | None, int, str]:
     return parts.scheme, parts.hostname, port, unquote(parts.path[1:])
 
 
+# The last is what aiormq says of a TLS alert, which it takes for the head of a long frame.
+_ENDED = ("reset", "IncompleteReadError", "connection unexpectedly closed")
+
+
 def why_unreachable(url: str, error: BaseException) -> str:
     """A sentence on why no connection to `url` was made, and what to look at."""
     text = f"{type(error).__name__} {error}"
@@ -40,7 +44,7 @@ def why_unreachable(url: str, error: BaseException) -> str:
         hint = "it does not answer"
     elif trouble := tls_trouble(error):
         hint = trouble
-    elif "reset" in text or "IncompleteReadError" in text:
+    elif any(word in text for word in _ENDED):
         plain = "it ends the connection at once; is it a TLS port (amqps://), or not RabbitMQ?"
         hint = ENDED_AT_ONCE if url.startswith("amqps://") else plain
     else:
