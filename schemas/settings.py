@@ -113,7 +113,7 @@ class Settings(BaseSettings):
     wall_seconds: Annotated[float, Field(ge=LEAST_SECONDS)] = 1200
     """Default wall-clock limit of a fold."""
 
-    cpu_seconds: Annotated[float, Field(gt=0)] | None = None
+    cpu_seconds: Annotated[float, Field(ge=LEAST_SECONDS)] | None = None
     """Default CPU limit of a fold; None: wall limit x threads of a slot."""
 
     memory_bytes: Annotated[int, Field(gt=0)] | None = None
