@@ -90,7 +90,7 @@ async def test_database_that_is_away_is_told_to_all_and_asked_once() -> None:
 
 
 async def test_who_gives_up_waiting_does_not_keep_others_from_their_outcome() -> None:
-    # Given two whose write is under way
+    # Given two who wait to be written
     go_on = threading.Event()
 
     def write(items: Sequence[int]) -> list[int | Exception]:
