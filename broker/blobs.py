@@ -148,14 +148,14 @@ class _Writer:
         channel.confirm_delivery(on_confirm, callback=ready.append)
         self._await(session, lambda: bool(ready), patience)
         for number, body in in_flight:
-            self._publish(channel, number, body)
+            self._publish(session.channel, number, body)
         while not self._ended or self._unconfirmed:
             before = self.confirmed
             while not self._ended and len(self._unconfirmed) < WINDOW:
                 number, body = next(self._messages)
                 self._ended = number is None
                 self._unconfirmed.append((number, body))
-                self._publish(channel, number, body)
+                self._publish(session.channel, number, body)
             self._await(session, lambda: self.confirmed > before or bool(faults), patience)  # noqa: B023
             if faults:
                 raise BlobError(f"data-set part {self._stream} was refused: {faults[0]}")
@@ -236,7 +236,7 @@ class _Reader:
             if self._take(headers.get(CHUNK_HEADER), body):
                 return
             self._offset = headers["x-stream-offset"] + 1
-            channel.basic_ack(tag)
+            session.channel.basic_ack(tag)
             if on_progress is not None:
                 on_progress(self._got)
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any, Self
 
 from pika.adapters.select_connection import IOLoop
+from pika.channel import Channel
 
 from broker.endpoint import Connection, connection_parameters, place, root_cause, unreachable
 from schemas.errors import BrokerError
@@ -52,12 +53,19 @@ class Session:
             if self._lost is not None:
                 raise unreachable(self._parameters, self._lost)
             channels: list[Any] = []
-            self.channel = self._connection.channel(on_open_callback=channels.append)
-            self.channel.add_on_close_callback(lambda _, error: self._note(error))
+            self._channel = self._connection.channel(on_open_callback=channels.append)
+            self._channel.add_on_close_callback(lambda _, error: self._note(error))
             self.wait(lambda: bool(channels), connect_timeout)
         except BaseException:
             self.close()
             raise
+
+    @property
+    def channel(self) -> Channel:
+        """The channel. Raises ConnectionLost when it, or the connection, has ended."""
+        if self._lost is not None:
+            raise self._connection_lost(self._lost)
+        return self._channel
 
     def wait(self, condition: Condition, seconds: float) -> bool:
         """Turn the loop until `condition()` holds; False when it does not within `seconds`.

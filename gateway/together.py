@@ -59,13 +59,19 @@ class Together(Generic[Item, Outcome]):
         except DatabaseAway as error:
             return [error] * len(items)
         except Exception as error:  # noqa: BLE001 - some item is at fault: each goes alone
-            return [error] if len(items) == 1 else [self._alone(item) for item in items]
+            return [error] if len(items) == 1 else self._each_alone(items)
 
-    def _alone(self, item: Item) -> Outcome | Exception:
-        try:
-            return self._work([item])[0]
-        except Exception as error:  # noqa: BLE001 - it is raised to whoever gave the item
-            return error
+    def _each_alone(self, items: Sequence[Item]) -> Sequence[Outcome | Exception]:
+        outcomes: list[Outcome | Exception] = []
+        for item in items:
+            try:
+                outcomes += self._work([item])
+            except DatabaseAway as error:
+                # Each of the others would wait as long for it.
+                return outcomes + [error] * (len(items) - len(outcomes))
+            except Exception as error:  # noqa: BLE001 - it is raised to whoever gave the item
+                outcomes.append(error)
+        return outcomes
 
 
 def _tell(waiting: asyncio.Future[Outcome], outcome: Outcome | Exception) -> None:

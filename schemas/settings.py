@@ -113,7 +113,7 @@ class Settings(BaseSettings):
     wall_seconds: Annotated[float, Field(ge=LEAST_SECONDS)] = 1200
     """Default wall-clock limit of a fold."""
 
-    cpu_seconds: Annotated[float, Field(gt=0)] | None = None
+    cpu_seconds: Annotated[float, Field(ge=LEAST_SECONDS)] | None = None
     """Default CPU limit of a fold; None: wall limit x threads of a slot."""
 
     memory_bytes: Annotated[int, Field(gt=0)] | None = None
@@ -230,7 +230,8 @@ def load_settings(**overrides: Any) -> Settings:
 def find_home(start: Path | None = None, file: str = CONNECTION_FILE) -> Path | None:
     """The nearest `.datarun/` with a connection file, from `start` (default: here) upwards.
 
-    None where a stack that is stopped is nearer: nobody there means one that happens to run above.
+    None where a stack that is stopped is nearer: nobody there means one that happens to run above,
+    or, when `file` is another one, what that folder says.
     DATARUN_HOME, when set, is the only place looked at.
     """
     if "DATARUN_HOME" in os.environ:
@@ -241,7 +242,7 @@ def find_home(start: Path | None = None, file: str = CONNECTION_FILE) -> Path | 
         # Not Path.is_file, which raises in a .datarun/ of somebody else that lies on the way up.
         if os.path.isfile(folder / HOME_NAME / file):
             return folder / HOME_NAME
-        if file == CONNECTION_FILE and os.path.isfile(folder / HOME_NAME / LOCK_FILE):
+        if os.path.isfile(folder / HOME_NAME / LOCK_FILE):
             return None
     return None
 

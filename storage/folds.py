@@ -12,7 +12,7 @@ from schemas.datasets import DatasetReference
 from schemas.errors import MessageError
 from schemas.messages import AcknowledgeMessage, CancelMessage, FoldMessage
 from schemas.states import Culprit, FailureKind, FoldState, Phase
-from schemas.topology import ACCEPTED_HEADER, REPLAYED_HEADER
+from schemas.topology import ACCEPTED_HEADER, REPLAYED_HEADER, folds_key
 from schemas.verdicts import Verdict
 from schemas.wire import Envelope, readable_fold_id
 from storage.arrays import StoredArray
@@ -79,7 +79,7 @@ def store_unreadable_fold(work: WorkingSet, envelope: Envelope, reason: str) -> 
         generation=1,
         dataset=_readable_dataset(content.get("dataset")),
         version=None,
-        pool=envelope.routing_key.removeprefix("folds."),
+        pool=_pool(envelope),
         priority="L",
         published_at=work.now,
     )
@@ -151,6 +151,11 @@ def _is_replayed(envelope: Envelope, current: Run) -> bool:
     return replays and current.state is FoldState.ERROR
 
 
+def _pool(envelope: Envelope) -> str:
+    """Where the fold waits: that of its routing key, whatever a body pasted by hand says of it."""
+    return envelope.routing_key.removeprefix(folds_key(""))
+
+
 def _described(work: WorkingSet, envelope: Envelope, message: FoldMessage) -> Run:
     reference = DatasetReference.parse(message.dataset)
     return Run(
@@ -160,7 +165,7 @@ def _described(work: WorkingSet, envelope: Envelope, message: FoldMessage) -> Ru
         generation=1,
         dataset=reference.name,
         version=reference.version,
-        pool=message.pool,
+        pool=_pool(envelope),
         priority=message.priority.value,
         published_at=envelope.timestamp or work.now,
         limits=message.limits.model_dump_json(exclude_none=True),

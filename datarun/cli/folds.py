@@ -236,7 +236,9 @@ def _print_record(record: FoldRecord) -> None:
     )
     text = record.log_messages
     if record.verdict is not None:
-        # It ends with what the verdict above has said.
-        text = text.replace(f"{record.verdict.message}\n", "")
+        # It ends with what the verdict above has said; what was printed may say the same.
+        marker = record.verdict.phase.marker
+        said = f"{record.verdict.message}\n{marker}"
+        text = text.removesuffix(said) + marker if text.endswith(said) else text
     if text:
         console.print(text, style="dim", markup=False)

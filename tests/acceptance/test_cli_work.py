@@ -30,7 +30,7 @@ class Classifier(DummyClassifier):
 BROKEN = """\
 class Classifier:
     def fit(self, X, y):
-        print("about to fail")
+        print("about to say: ValueError: no such luck in train")
         raise ValueError("no such luck")
 
     def predict_proba(self, X):
@@ -149,10 +149,11 @@ def test_failed_fold_shows_its_verdict_and_what_it_printed(iris: Folder) -> None
     assert "broken failed: ValueError: no such luck" in table
     assert "(fault of: submission)" in table
 
-    # And the fold shows everything
+    # And the fold shows everything that was printed, and its verdict once
     fold = iris.json("folds", "list", "--state", "ERROR")[-1]["submission_fold_id"]
     shown = iris.succeed("folds", "show", str(fold))
-    assert "about to fail" in shown
+    assert "about to say: ValueError: no such luck in train\n" in shown
+    assert shown.count("no such luck in train") == 2
     assert shown.rstrip().endswith("ERROR(train)")
     document = iris.json("folds", "show", str(fold))
     assert document["verdict"]["culprit"] == "submission"

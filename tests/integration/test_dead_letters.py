@@ -32,8 +32,15 @@ def test_a_letter_is_not_said_to_be_gone_when_the_line_was(
 
     # When the line breaks before he throws it away, then he is told so
     line.cut()
-    with dead, pytest.raises(BrokerError):
-        dead.discard(letter)
+    with dead:
+        with pytest.raises(BrokerError):
+            dead.discard(letter)
+
+        # And so is who tries again, or goes on with the next letter, all the same
+        with pytest.raises(BrokerError):
+            dead.discard(letter)
+        with pytest.raises(BrokerError):
+            next(dead.letters())
 
     # And it is still there
     def there() -> bool:

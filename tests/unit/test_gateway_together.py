@@ -89,8 +89,33 @@ async def test_database_that_is_away_is_told_to_all_and_asked_once() -> None:
     assert calls == [2]
 
 
+async def test_database_that_goes_away_while_each_goes_alone_is_asked_no_more() -> None:
+    # Given three of which one is refused, and a database that is away after the first
+    calls: list[Sequence[str]] = []
+
+    def write(items: Sequence[str]) -> list[str | Exception]:
+        calls.append(items)
+        if len(items) > 1:
+            raise StorageError("refused")
+        if len(calls) > 2:
+            raise DatabaseAway("away")
+        return list(items)
+
+    together: Together[str, str] = Together(write)
+
+    # When they are written
+    first, *others = await asyncio.gather(
+        *(together.run(item) for item in ("good", "bad", "better")), return_exceptions=True
+    )
+
+    # Then the first is stored, and the others need not wait for it one by one
+    assert first == "good"
+    assert all(isinstance(error, DatabaseAway) for error in others)
+    assert len(calls) == 3
+
+
 async def test_who_gives_up_waiting_does_not_keep_others_from_their_outcome() -> None:
-    # Given two whose write is under way
+    # Given two who wait to be written
     go_on = threading.Event()
 
     def write(items: Sequence[int]) -> list[int | Exception]:

@@ -111,7 +111,8 @@ def test_the_null_device_means_no_settings_file(folder: Path, monkeypatch: pytes
         ("slots", "many"),
         ("queue_type", "stream"),
         ("isolation", "total"),
-        ("wall_seconds", "-1"),
+        ("wall_seconds", "0.09"),
+        ("cpu_seconds", "0.09"),
         ("max_attempts", "1.5"),
         ("log_level", "LOUD"),
         ("pools", "a b"),
@@ -171,8 +172,9 @@ def test_home_is_found_upwards(folder: Path, monkeypatch: pytest.MonkeyPatch):
 def test_a_stack_that_is_stopped_hides_one_that_runs_above(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    # Given a running stack, and a nearer one that was started once
-    connection(folder)
+    # Given a running stack, with users of a broker, and a nearer one that was started once
+    home = connection(folder)
+    (home / "broker-users.toml").write_text('producer = "amqp://of-the-users/"\n')
     stopped = folder / "a" / ".datarun"
     stopped.mkdir(parents=True)
     (stopped / "up.lock").touch()
