@@ -313,3 +313,20 @@ def test_the_largest_array_that_is_taken_is_a_gibibyte():
     Array(dtype="|b1", shape=(1 << 30,), data=packed(b""))
     with pytest.raises(ValidationError, match="declares more than"):
         Array(dtype="|b1", shape=((1 << 30) + 1,), data=packed(b""))
+
+
+def test_what_gets_smaller_is_deflated_and_what_hardly_does_is_stored_as_it_is() -> None:
+    # Given as many bytes of zeros, of noise, and of noise that gives way to zeros
+    noise = np.random.default_rng(0).random(100_000)
+    half = np.where(np.arange(noise.size) < noise.size // 2, noise, 0)
+
+    # When they are encoded
+    sizes = {
+        name: len(Array.of(values).data or "") / noise.nbytes
+        for name, values in (("zeros", 0 * noise), ("noise", noise), ("half", half))
+    }
+
+    # Then only noise takes what it took, and base64's third on top
+    assert sizes["zeros"] < 0.02
+    assert 1.3 < sizes["noise"] < 1.35
+    assert sizes["half"] < 0.7
