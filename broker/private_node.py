@@ -28,6 +28,7 @@ from pika.adapters.utils.connection_workflow import AMQPConnectorException
 from broker import node_guard
 from broker.loopback_ports import LOOPBACK, free_ports, is_free
 from broker.node_files import USERNAME, NodeFolder, NodeSettings
+from broker.node_streams import wait_for_streams
 from broker.users import url_of
 from schemas.errors import NodeError
 from schemas.permissions import BrokerUser
@@ -38,6 +39,9 @@ DEBIAN_SERVER = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
 HOURS_OF_A_LONG_FOLD = 14 * 24.0
 STOP_GRACE = 30.0
 """Seconds for a clean stop. 3.10 takes 6, five of them waiting for its management plugin."""
+
+STREAMS_GRACE = 10.0
+"""Seconds that a node which has just started has for its streams, before it is stopped."""
 
 START_ATTEMPTS = 3
 
@@ -159,9 +163,12 @@ class PrivateNode:
         address, self._address = self._address, None
         if guard is None:
             return
-        if not clean and address is not None and guard.poll() is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(address.pid, signal.SIGKILL)
+        if address is not None and guard.poll() is None:
+            if clean:
+                wait_for_streams(address.amqp_url, address.management_url, seconds=STREAMS_GRACE)
+            else:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(address.pid, signal.SIGKILL)
         guard.terminate()
         try:
             guard.wait(STOP_GRACE + 10)

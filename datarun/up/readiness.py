@@ -55,7 +55,8 @@ def declare_shared_topology(
                 if is_late:
                     raise TopologyError(
                         f"RabbitMQ has not brought up its queues within {DECLARE_SECONDS:.0f} s; "
-                        "its log says why. Restarting it may help; no message is lost by that"
+                        "its log says why. Restarting it may help, and loses no message; "
+                        "docs/operations.md says what to do where it does not"
                     )
                 return
         await declaring
