@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import logging
 import threading
 import time
@@ -88,11 +89,14 @@ class FoldMessages:
     def check_files(self, reference: str, files: Iterable[str]) -> None:
         """Raises MessageError that names the workflow's files that are not there."""
         needed = self._dataset(reference).needed
-        missing = [name for name in needed if name not in set(files)]
+        there = set(files)
+        missing = [name for name in needed if name not in there]
         if missing:
+            close = difflib.get_close_matches(missing[0], there, n=1)
+            instead = f"; there is {close[0]!r}" if close else ""
             raise MessageError(
-                f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing: a "
-                f"submission to {reference} has {' and '.join(needed)}"
+                f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing{instead}. "
+                f"A submission to {reference} has {' and '.join(needed)}"
             )
 
     def warn_of_unused(self, reference: str, files: Iterable[str], *, stacklevel: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import os
 import shlex
@@ -221,7 +222,12 @@ def load_settings(**overrides: Any) -> Settings:
         name = str(fault["loc"][0])
         what = fault["msg"].removeprefix("Value error, ")
         if fault["type"] == "extra_forbidden":
-            what = "there is no such setting"
+            # Of the file alone: the environment is full of others' names.
+            close = difflib.get_close_matches(name, Settings.model_fields, n=1)
+            meant = f"; did you mean {close[0]}?" if close else ""
+            raise ConfigurationError(
+                f"{named or SETTINGS_FILE}: there is no setting {name!r}{meant}"
+            ) from error
         raise ConfigurationError(f"setting {name} (DATARUN_{name.upper()}): {what}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError, SettingsError) as error:
         raise ConfigurationError(f"cannot read the settings file: {error}") from error

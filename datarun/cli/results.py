@@ -16,6 +16,8 @@ from datarun.cli.console import (
 )
 from datarun.cli.folds import ARRAYS
 from datarun.cli.score_columns import print_scorers, score_headers, scorers_of
+from schemas.states import FailureKind
+from schemas.verdicts import Verdict
 
 app = typer.Typer(help="See the results that are new, and acknowledge them.", no_args_is_help=True)
 
@@ -48,7 +50,7 @@ def new(
             state_text(record.state),
             score(next(iter(record.valid_scores.values()), None)),
             score(next(iter(record.test_scores.values()), None)),
-            f"{record.verdict.phase}: {record.verdict.kind}" if record.verdict else "",
+            _failure(record.verdict),
         )
         for record in records
     ]
@@ -93,3 +95,12 @@ def ack(
         print_json({"acknowledged": count})
     else:
         stdout().print(f"{count} acknowledged")
+
+
+def _failure(verdict: Verdict | None) -> str:
+    if verdict is None:
+        return ""
+    # A fold that was cancelled or refused may never have begun: it ended in no phase.
+    if verdict.kind in {FailureKind.CANCELLED, FailureKind.REJECTED}:
+        return str(verdict.kind)
+    return f"{verdict.phase}: {verdict.kind}"

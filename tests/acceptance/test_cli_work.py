@@ -357,7 +357,7 @@ def test_fold_that_waits_for_an_unknown_data_set_says_so(iris: Folder) -> None:
         ),
         (
             ("submit", "misnamed", "--dataset", "iris"),
-            "Error: classifier.py is missing: a submission to iris@",
+            "Error: classifier.py is missing; there is 'clasifier.py'. A submission to iris@",
         ),
         (("folds", "list", "--dataset", "typo"), "there is no data set 'typo'"),
         (("folds", "cancel", "--submission", "12345"), "there is no submission 12345"),
