@@ -140,7 +140,8 @@ def test_an_error_names_the_setting_and_its_variable(
 
 def test_a_misspelt_setting_in_the_file_is_not_silently_ignored(folder: Path):
     (folder / "datarun.toml").write_text("max_atempts = 1\n")
-    with pytest.raises(ConfigurationError, match=r"datarun\.toml: .*max_atempts.*mean max_attempts"):
+    says = r"datarun\.toml: .*max_atempts.*mean max_attempts"
+    with pytest.raises(ConfigurationError, match=says):
         load_settings()
 
 
