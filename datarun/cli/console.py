@@ -57,6 +57,10 @@ def print_json(document: Any) -> None:
     print(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False))
 
 
+VERSION = "version"
+"""The header of a column that is copied from the screen: names beside it are broken first."""
+
+
 def table(
     headers: Sequence[str], rows: Iterable[Sequence[object]], *, right: Iterable[str] = ()
 ) -> Table:
@@ -72,7 +76,7 @@ def table(
         drawn.add_column(
             header,
             justify="right" if header in numbers else "left",
-            no_wrap=header in numbers,
+            no_wrap=header in numbers or header == VERSION,
             overflow="fold",
         )
     for row in rows:

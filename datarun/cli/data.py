@@ -9,6 +9,7 @@ import typer
 
 from datarun.cli.arguments import as_typed
 from datarun.cli.console import (
+    VERSION,
     Json,
     ago,
     print_json,
@@ -150,7 +151,7 @@ def list_all(json: Json = False) -> None:
     ]
     stdout().print(
         table(
-            ("data set", "version", "state", "workflow", "train", "test", "since"),
+            ("data set", VERSION, "state", "workflow", "train", "test", "since"),
             rows,
             right=("train", "test"),
         )
