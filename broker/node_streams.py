@@ -11,6 +11,8 @@ import requests
 from pika.adapters.utils.connection_workflow import AMQPConnectorException
 
 _PAUSE = 0.1
+_IMPATIENT = "?socket_timeout=2&stack_timeout=5"
+"""A node that hangs does not keep its stop waiting."""
 
 
 def wait_for_streams(amqp_url: str, management_url: str, *, seconds: float) -> bool:
@@ -22,15 +24,16 @@ def wait_for_streams(amqp_url: str, management_url: str, *, seconds: float) -> b
     deadline = time.monotonic() + seconds
     try:
         for vhost, names in _streams(amqp_url, management_url).items():
-            where = f"{amqp_url.rpartition('/')[0]}/{quote(vhost, safe='')}"
+            where = f"{amqp_url.rpartition('/')[0]}/{quote(vhost, safe='')}{_IMPATIENT}"
             with closing(pika.BlockingConnection(pika.URLParameters(where))) as connection:
                 while names := [name for name in names if not _is_up(connection, name)]:
                     if time.monotonic() > deadline:
                         return False
                     time.sleep(_PAUSE)
-    except (OSError, ValueError, requests.RequestException):
-        return True
-    except (pika.exceptions.AMQPError, AMQPConnectorException):
+    except (
+        *(OSError, ValueError, requests.RequestException),
+        *(pika.exceptions.AMQPError, AMQPConnectorException),
+    ):
         return True
     return True
 
