@@ -194,7 +194,7 @@ def installed_with() -> str:
     stamp = ROOT / ".venv" / "environment.stamp"
     lock = hashlib.sha256((ROOT / "requirements.lock").read_bytes()).hexdigest()
     if not stamp.exists() or lock not in stamp.read_text():
-        pytest.skip("run scripts/bootstrap first: it would install anew while tests run")
+        pytest.fail("run scripts/bootstrap first: it would install anew while tests run")
     return stamp.read_text().partition(" ")[0]
 
 

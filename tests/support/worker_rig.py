@@ -21,6 +21,7 @@ from sklearn.datasets import load_iris
 
 from broker.blobs import write_blob
 from broker.link import Link
+from broker.properties import from_pika
 from broker.setup import declare_topology
 from schemas.arrays import Array
 from schemas.control import DatasetAnnounced, RunCancelled
@@ -349,15 +350,7 @@ def _take(channel: BlockingChannel, queue: str) -> Iterator[Envelope]:
             return
         assert properties is not None
         assert body is not None
-        yield Envelope(
-            body=body,
-            routing_key=method.routing_key,
-            exchange=method.exchange,
-            type=properties.type,
-            message_id=properties.message_id,
-            priority=properties.priority,
-            headers=properties.headers or {},
-        )
+        yield from_pika(method, properties, body)
 
 
 @pytest.fixture
