@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import socket
+import struct
 from typing import Any
 
 _LARGEST = 4096
@@ -23,7 +24,14 @@ def socket_pair() -> tuple[socket.socket, socket.socket]:
 
 def send(connection: socket.socket, packet: Packet, descriptors: tuple[int, ...] = ()) -> None:
     """Send one packet. OSError when the other end is gone."""
-    socket.send_fds(connection, [json.dumps(packet).encode()], list(descriptors))
+    # A fold that has just been forked sends one with nothing in it, and has each page that this
+    # touches copied.
+    body = json.dumps(packet).encode() if packet else b"{}"
+    if not descriptors:
+        connection.send(body)
+        return
+    passed = struct.pack(f"{len(descriptors)}i", *descriptors)
+    connection.sendmsg([body], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, passed)])
 
 
 def receive(connection: socket.socket) -> tuple[Packet, list[int]]:

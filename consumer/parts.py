@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import ctypes
 import io
+import math
 import mmap
 import os
 import pickle
 import struct
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +26,9 @@ _PLACE = struct.Struct("<QQ")  # offset and length of a buffer
 _ALIGNMENT = 64
 _LONGEST_HEADER = 1 << 16
 """Of an npy file: numpy refuses to read longer ones from people that it does not trust."""
+
+_WRITABLE = 0x200
+"""PyBUF_WRITE."""
 
 _MAP_FAILED = ctypes.c_void_p(-1).value
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -36,6 +41,21 @@ _libc.mmap.argtypes = (
     ctypes.c_int,
     ctypes.c_long,
 )
+
+
+_memory_view = ctypes.pythonapi.PyMemoryView_FromMemory
+_memory_view.restype = ctypes.py_object
+_memory_view.argtypes = (ctypes.c_void_p, ctypes.c_ssize_t, ctypes.c_int)
+
+
+class Layout(NamedTuple):
+    """What the header of an npy file says."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    order: Literal["C", "F"]
+    offset: int
+    """Of the array's first byte in the file."""
 
 
 def write_npy(path: Path, array: npt.NDArray[Any]) -> None:
@@ -77,7 +97,7 @@ def open_part(descriptor: int, part_format: Literal["npy", "pickle"]) -> Any:
 def read_part(view: memoryview, part_format: Literal["npy", "pickle"]) -> Any:
     """As `open_part`, of a part that is mapped."""
     if part_format == "npy":
-        return _mapped_array(view)
+        return array_of(view, _layout(view))
     magic, length, count = _COUNTS.unpack_from(view)
     if magic != _MAGIC:
         raise ValueError("the part is not a pickle of ours")
@@ -92,7 +112,22 @@ def read_part(view: memoryview, part_format: Literal["npy", "pickle"]) -> Any:
 def map_npy(path: Path) -> npt.NDArray[Any]:
     """Map an npy file privately."""
     with path.open("rb") as file:
-        return _mapped_array(memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)))
+        view = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY))
+    return array_of(view, _layout(view))
+
+
+@lru_cache(maxsize=256)
+def layout_of(path: Path) -> Layout:
+    """What the header of an npy file says, read once: for files that never change."""
+    with path.open("rb") as file:
+        return _layout(memoryview(file.read(_LONGEST_HEADER)))
+
+
+def array_of(view: memoryview, layout: Layout) -> npt.NDArray[Any]:
+    """The array in an npy file that is mapped."""
+    dtype, shape, order, offset = layout
+    count = math.prod(shape)
+    return np.frombuffer(view, dtype, count, offset).reshape(shape, order=order)
 
 
 def mapped_for_good(descriptor: int) -> memoryview:
@@ -107,16 +142,16 @@ def mapped_for_good(descriptor: int) -> memoryview:
     if address == _MAP_FAILED:
         error = ctypes.get_errno()
         raise OSError(error, f"a part cannot be mapped: {os.strerror(error)}")
-    return memoryview((ctypes.c_ubyte * size).from_address(address)).cast("B")
+    view: memoryview = _memory_view(address, size, _WRITABLE)
+    return view
 
 
-def _mapped_array(mapped: memoryview) -> npt.NDArray[Any]:
+def _layout(mapped: memoryview) -> Layout:
     head = io.BytesIO(mapped[:_LONGEST_HEADER])
     shape, fortran_order, dtype = _npy_header(head)
     if dtype.hasobject:
         raise ValueError("an npy part holds objects")
-    array = np.frombuffer(mapped, dtype=dtype, offset=head.tell(), count=int(np.prod(shape)))
-    return array.reshape(shape, order="F" if fortran_order else "C")
+    return Layout(dtype.str, shape, "F" if fortran_order else "C", head.tell())
 
 
 def _npy_header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:

@@ -22,7 +22,10 @@ class Room:
     """Arenas side by side, nearly empty: what is imported next fills them."""
 
     def __init__(self) -> None:
-        blocks = [bytes(_BLOCK_BYTES) for _ in range(_ARENAS * _BLOCKS_IN_ARENA)]
+        # A list that grows moves, and leaves gaps between arenas.
+        blocks = [b""] * (_ARENAS * _BLOCKS_IN_ARENA)
+        for number in range(len(blocks)):
+            blocks[number] = bytes(_BLOCK_BYTES)
         self._kept = blocks[:: _BLOCKS_IN_ARENA // _KEPT_IN_ARENA]
 
     def give_back(self) -> None:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
-import pickle
 import socket
+import struct
 import sys
 import time
 import traceback
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NoReturn, Protocol
 
 import numpy as np
@@ -20,7 +18,7 @@ from threadpoolctl import ThreadpoolController
 
 from consumer.execution.fold_task import FoldTask
 from consumer.execution.frames import BEGIN, HEADER, FrameKind, receive_exactly
-from consumer.parts import mapped_for_good, read_part
+from consumer.parts import array_of, mapped_for_good, read_part
 from consumer.sandbox.linux import flush_c_streams
 from consumer.sandbox.namespaces import Walls
 from consumer.sandbox.seal import Surroundings, leave_the_slot, settle, wait_for_a_job
@@ -38,6 +36,9 @@ class Workflow(Protocol):
     def train(self, x: Any) -> None: ...
     def predict(self, x: Any) -> npt.NDArray[Any]: ...
 
+
+_NPY = struct.Struct("<6sBBH")
+"""Magic string, version, length of the header."""
 
 _CANNOT_SAY = json.dumps(
     Failure(
@@ -64,12 +65,12 @@ class _Fold:
         while len(header) < HEADER.size:
             header += receive_exactly(connection, HEADER.size - len(header))
         _, size = HEADER.unpack(header)
-        self._task = FoldTask(**pickle.loads(receive_exactly(connection, size)))
+        self._task = FoldTask.from_bytes(receive_exactly(connection, size))
         # Before any code but ours runs, which could open them again, and write to them.
         self._x = [mapped_for_good(descriptor) for descriptor in descriptors]
         for descriptor in descriptors:
             os.close(descriptor)
-        self._folder = Path(self._task.folder)
+        self._folder = self._task.folder
         around = Surroundings(
             folder=self._folder,
             threads=self._task.threads,
@@ -83,18 +84,16 @@ class _Fold:
         settle(around, controller)
         self._submission = submission_folder(self._folder)
         write_files(self._submission, self._task.submission)
-        self._organiser: Path | None = None
+        self._organiser: str | None = None
         if self._task.custom_file is not None:
-            self._organiser = self._folder / "organiser"
+            self._organiser = f"{self._folder}/organiser"
             write_files(self._organiser, self._task.organiser)
         os.chdir(self._submission)
 
     def run(self) -> None:
         """All phases, until one fails."""
         workflow: Workflow = self._tried(self._workflow)
-        x_train, x_test = self._tried(
-            lambda: [workflow.shaped(read_part(x, self._task.x_format)) for x in self._x]
-        )
+        x_train, x_test = self._tried(lambda: [workflow.shaped(x) for x in self._parts()])
         # Not before: nothing of the organiser's may import what is the submission's.
         install_submission(self._folder, behind=self._organiser)
         # The submission's code comes next: what is said until here is our own word.
@@ -111,6 +110,12 @@ class _Fold:
             return StandardWorkflow(self._task)
         return CustomWorkflow(self._task, self._task.custom_file, str(self._organiser))
 
+    def _parts(self) -> list[Any]:
+        layouts = self._task.x_layouts
+        if layouts is None:
+            return [read_part(x, "pickle") for x in self._x]
+        return [array_of(x, layout) for x, layout in zip(self._x, layouts, strict=True)]
+
     def _tried(self, step: Callable[[], Any]) -> Any:
         """The step's value; when it raises, the failure is reported and the fold ends."""
         try:
@@ -120,9 +125,8 @@ class _Fold:
             raise _Ended from error
 
     def _report(self, error: BaseException) -> bytes:
-        organiser = str(self._organiser) if self._organiser else None
         try:
-            failure = describe(error, str(self._submission), organiser)
+            failure = describe(error, self._submission, self._organiser)
             return json.dumps(failure.as_json()).encode()
         except BaseException:  # noqa: BLE001 - user code put its own in the place of what we call
             return _CANNOT_SAY
@@ -135,18 +139,22 @@ class _Fold:
 
 
 def _npy(array: npt.NDArray[Any]) -> bytes:
-    prefix = io.BytesIO()
-    np.lib.format.write_array_header_1_0(prefix, np.lib.format.header_data_from_array_1_0(array))
-    prefix.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
-    return prefix.getvalue()
+    """As an npy file: numpy's own function for its header runs through much else.
+
+    https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html
+    """
+    array = np.ascontiguousarray(array)
+    head = f"{{'descr': '{array.dtype.str}', 'fortran_order': False, 'shape': {array.shape}, }}"
+    padding = -(_NPY.size + len(head) + 1) % 64
+    line = f"{head}{' ' * padding}\n".encode("latin-1")
+    return _NPY.pack(b"\x93NUMPY", 1, 0, len(line)) + line + array.tobytes()
 
 
-def become_fold(
-    orders: socket.socket, controller: ThreadpoolController, program: bytes | None
-) -> NoReturn:
+def become_fold(orders: int, controller: ThreadpoolController, program: bytes | None) -> NoReturn:
     """Never returns: after its last report the fold waits to be measured and killed.
 
-    program: the filter for system calls at level `strict`.
+    orders: the descriptor that the slot's word comes from. program: the filter for system calls at
+    level `strict`.
     """
     try:
         leave_the_slot(orders, strict=program is not None)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
+
+from consumer.parts import Layout
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,9 @@ class FoldTask:
     organiser: Mapping[str, bytes]
     """The organiser's python files by name."""
 
-    x_format: Literal["npy", "pickle"]
+    x_layouts: tuple[Layout, Layout] | None
+    """Of X for training and for testing as npy; None when they are pickled."""
+
     columns: tuple[str, ...] | None
     classes: npt.NDArray[Any] | None
     n_train: int
@@ -48,3 +53,17 @@ class FoldTask:
     train_is: npt.NDArray[np.int64]
     y: npt.NDArray[Any]
     """Labels of the rows `train_is`, and of no others."""
+
+    def to_bytes(self) -> bytes:
+        """As a fold's process reads it: its fields, not itself, for our modules are out of sight
+        there.
+        """
+        fields = vars(self).copy()
+        if self.x_layouts is not None:
+            fields["x_layouts"] = tuple(tuple(layout) for layout in self.x_layouts)
+        return pickle.dumps(fields, protocol=5)
+
+    @classmethod
+    def from_bytes(cls, data: bytes | bytearray) -> Self:
+        """As `to_bytes` wrote it."""
+        return cls(**pickle.loads(data))

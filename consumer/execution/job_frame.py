@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import pickle
 from pathlib import Path
 from typing import Literal
 
 from consumer.execution.fold_task import FoldTask
 from consumer.execution.frames import HEADER, FrameKind
 from consumer.jobs import FoldJob, part_filename
-from consumer.parts import map_npy
+from consumer.parts import Layout, layout_of, map_npy
 from schemas.datasets import Custom, workflow_elements
 
 
@@ -37,15 +36,14 @@ def job_frame(job: FoldJob, folder: Path, threads: int) -> bytes:
         elements=workflow_elements(manifest.workflow_elements),
         custom_file=manifest.split.file if isinstance(manifest.split, Custom) else None,
         organiser=organiser if custom else {},
-        x_format=_x_format(job),
+        x_layouts=_x_layouts(job),
         columns=manifest.columns,
         classes=manifest.classes.to_numpy() if manifest.classes else None,
         n_train=manifest.n_train,
         train_is=job.train_is,
         y=map_npy(job.folder / part_filename("y_train", "npy"))[job.train_is],
     )
-    # Its fields, not itself: where it is read, our modules are out of sight.
-    body = pickle.dumps(vars(task), protocol=5)
+    body = task.to_bytes()
     return HEADER.pack(FrameKind.JOB, len(body)) + body
 
 
@@ -60,6 +58,13 @@ def x_paths(job: FoldJob) -> tuple[Path, Path]:
     part_format = _x_format(job)
     train, test = (job.folder / part_filename(name, part_format) for name in ("X_train", "X_test"))
     return train, test
+
+
+def _x_layouts(job: FoldJob) -> tuple[Layout, Layout] | None:
+    if _x_format(job) == "pickle":
+        return None
+    train, test = x_paths(job)
+    return layout_of(train), layout_of(test)
 
 
 def _x_format(job: FoldJob) -> Literal["npy", "pickle"]:

@@ -14,7 +14,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import NoReturn
@@ -22,7 +22,7 @@ from typing import NoReturn
 from consumer import packets
 from consumer.execution.measurement import Meter, Usage
 from consumer.execution.process_tree import kill_descendants
-from consumer.sandbox.linux import adopt_orphans, signal_when_parent_dies
+from consumer.sandbox.linux import adopt_orphans, plain_fork, signal_when_parent_dies
 from consumer.sandbox.reaper import Reaper
 from consumer.scratch import remove_tree
 
@@ -50,8 +50,8 @@ class SlotLimits:
     processes: int
 
 
-Become = Callable[[socket.socket], NoReturn]
-"""What a forked child does: leaves the slot, waits on the socket for a job, and runs it."""
+Become = Callable[[int], NoReturn]
+"""What a forked child does: leaves the slot, waits on the descriptor for a job, and runs it."""
 
 
 class _Ahead:
@@ -98,9 +98,9 @@ class _Ahead:
 
     def _fork(self) -> None:
         self._orders, theirs = packets.socket_pair()
-        self._pid = os.fork()
+        self._pid = plain_fork()
         if self._pid == 0:
-            self._become(theirs)
+            self._become(theirs.fileno())
         theirs.close()
 
 
@@ -164,7 +164,7 @@ def _run(
         if box is not None:
             os.close(box)
     begun = ahead.has_begun()
-    report = {"begun": begun, "status": status, "over": over, **asdict(meter.total())}
+    report = {"begun": begun, "status": status, "over": over, **vars(meter.total())}
     try:
         packets.send(control, {"ended": report})
     except OSError:  # the worker is gone, and so is the fold
@@ -201,7 +201,7 @@ def _obey(control: socket.socket, meter: Meter) -> bool:
         packet, _ = packets.receive(control)
         mark = meter.mark()
         if packet["do"] == "mark":
-            packets.send(control, {"mark": asdict(mark)})
+            packets.send(control, {"mark": vars(mark)})
     except (EOFError, OSError):
         return True
     return bool(packet["do"] == "kill")

@@ -15,6 +15,7 @@ from functools import partial
 from typing import NoReturn
 
 from consumer import packets
+from consumer.execution.address_space import arrange
 from consumer.execution.arenas import Room
 from consumer.execution.fold_process import become_fold
 from consumer.execution.process_tree import children, kill_descendants
@@ -25,7 +26,6 @@ from consumer.sandbox.linux import (
     name_process,
     signal_when_parent_dies,
     use_all_descriptors,
-    use_huge_pages,
 )
 from consumer.sandbox.seal import set_the_scene
 
@@ -136,5 +136,5 @@ def run_zygote(control: socket.socket, program: bytes | None, room: Room) -> NoR
     gc.collect()
     gc.disable()
     gc.freeze()
-    use_huge_pages()
+    arrange()
     zygote.run()

@@ -15,7 +15,6 @@ import sys
 import traceback
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import NoReturn
 
 from threadpoolctl import ThreadpoolController
@@ -36,7 +35,7 @@ from consumer.workflows.failure import Refusal, describe
 from schemas.states import Culprit
 
 
-def _become_preparer(orders: socket.socket, program: bytes | None) -> NoReturn:
+def _become_preparer(orders: int, program: bytes | None) -> NoReturn:
     """Never returns: after its last report the process waits to be killed."""
     try:
         leave_the_slot(orders, strict=program is not None)
@@ -68,7 +67,7 @@ def _prepare(task: SplitTask, program: bytes | None) -> tuple[FrameKind, bytes]:
     set_the_scene()
     walls = Walls(program, task.memory_bytes, task.processes) if program is not None else None
     around = Surroundings(
-        folder=Path(task.folder),
+        folder=task.folder,
         threads=task.threads,
         seed=0,
         file_bytes=task.memory_bytes,

@@ -30,6 +30,9 @@ _INODES = 100_000
 _USER = 1000
 _CAREFUL = MountOption.NO_SETUID | MountOption.NO_DEVICES
 _NO_PROGRAMS = _CAREFUL | MountOption.NO_EXECUTION
+_OWN = Namespace.MOUNT | Namespace.IPC | Namespace.UTS
+_PLACE = str(BOX)
+_FOLDERS = tuple(f"{BOX}/{name}" for name in ("tmp", "shm"))
 _SPARE_PROCESSES = 32
 """A fold that forks too much is met by its slot, which says so; the kernel's limit is the wall."""
 
@@ -39,13 +42,13 @@ def enter() -> int:
 
     Comes right after the fork, ahead of need: all that takes time and depends on no job.
     """
-    unshare(Namespace.MOUNT | Namespace.IPC | Namespace.UTS)
+    unshare(_OWN)
     mount("proc", "/proc", _NO_PROGRAMS)
-    mount("tmpfs", str(BOX), _CAREFUL, f"mode=0700,size=1m,nr_inodes={_INODES}")
-    for name in ("tmp", "shm"):
-        (BOX / name).mkdir()
-    os.chdir(BOX)
-    return os.open(BOX, os.O_PATH | os.O_DIRECTORY)
+    mount("tmpfs", _PLACE, _CAREFUL, f"mode=0700,size=1m,nr_inodes={_INODES}")
+    for folder in _FOLDERS:
+        os.mkdir(folder)
+    os.chdir(_PLACE)
+    return os.open(_PLACE, os.O_PATH | os.O_DIRECTORY)
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,7 @@ class Walls:
 
     def close(self) -> None:
         """The last step before other people's code: no way back."""
-        remount(str(BOX), _CAREFUL, f"size={self.box_bytes},nr_inodes={_INODES}")
+        remount(_PLACE, _CAREFUL, f"size={self.box_bytes},nr_inodes={_INODES}")
         own = os.open("/proc/self", os.O_PATH | os.O_DIRECTORY)
         _close_proc()
         unshare(Namespace.USER)

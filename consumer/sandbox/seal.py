@@ -13,7 +13,6 @@ import sys
 import tempfile
 import types
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from threadpoolctl import ThreadpoolController
@@ -58,9 +57,11 @@ def set_the_scene() -> None:
         del sys.modules[name]
     # Processes that user code spawns import the main module again: let it be an empty one.
     sys.modules["__main__"] = types.ModuleType("__main__")
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    faulthandler.enable()
 
 
-def leave_the_slot(orders: socket.socket, *, strict: bool) -> None:
+def leave_the_slot(orders: int, *, strict: bool) -> None:
     """The first steps after the fork, which may come long before there is a job.
 
     The fold gets a session of its own, dies with its slot, and keeps no descriptor but `orders`.
@@ -70,7 +71,7 @@ def leave_the_slot(orders: socket.socket, *, strict: bool) -> None:
     os.setsid()
     signal_when_parent_dies(signal.SIGKILL)
     name_process("fold")
-    os.dup2(orders.detach(), CONNECTION, inheritable=False)
+    os.dup2(orders, CONNECTION, inheritable=False)
     os.closerange(CONNECTION + 1, 1 << 16)
     # The worker and the slot come first, for they must be able to stop it.
     os.nice(_NICENESS)
@@ -81,7 +82,10 @@ def leave_the_slot(orders: socket.socket, *, strict: bool) -> None:
     if strict:
         box = namespaces.enter()
         with socket.socket(fileno=os.dup(CONNECTION)) as slot:
-            packets.send(slot, {"entered": True}, (box,))
+            try:
+                packets.send(slot, {}, (box,))
+            except BrokenPipeError:  # the slot is gone, and this process goes with it
+                os._exit(0)
         os.close(box)
 
 
@@ -106,7 +110,7 @@ def wait_for_a_job() -> socket.socket:
 class Surroundings:
     """What user code finds around it."""
 
-    folder: Path
+    folder: str
     """Its own, not made yet."""
 
     threads: int
@@ -121,8 +125,8 @@ class Surroundings:
 
 def settle(around: Surroundings, controller: ThreadpoolController | None = None) -> None:
     """The last steps, once the job is known: limits, folders, threads and random numbers."""
-    temporary = around.folder / "tmp"
-    temporary.mkdir(parents=True)
+    temporary = f"{around.folder}/tmp"
+    os.makedirs(temporary)
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     # Fewer than its slot may have: see `use_all_descriptors`.
     _set_limit(resource.RLIMIT_NOFILE, min(_OPEN_FILES, most // 2))
@@ -137,17 +141,15 @@ def settle(around: Surroundings, controller: ThreadpoolController | None = None)
     threads = str(around.threads)
     os.environ.update(
         dict.fromkeys(THREAD_VARIABLES, threads),
-        HOME=str(around.folder),
-        TMPDIR=str(temporary),
+        HOME=around.folder,
+        TMPDIR=temporary,
         LOKY_MAX_CPU_COUNT=threads,
     )
-    tempfile.tempdir = str(temporary)
+    tempfile.tempdir = temporary
     if controller is not None and around.threads != ZYGOTE_THREADS:
         controller.limit(limits=around.threads)
     random.seed(around.seed)
     np.random.seed(around.seed)
-    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
-    faulthandler.enable()
     gc.enable()
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 from types import ModuleType
 
 from consumer.workflows.failure import Refusal
@@ -14,32 +14,37 @@ PARENT_PACKAGE = "submissions"
 MODULE_PATH = f"{PARENT_PACKAGE}.submission"
 """The dotted name of the submission's package, usable with `import_module('.classifier', ...)`."""
 
+_FOLDER = MODULE_PATH.replace(".", "/")
 
-def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
+
+def write_files(folder: str, files: Mapping[str, bytes]) -> None:
     """Write files into a new folder."""
-    folder.mkdir(parents=True)
+    os.makedirs(folder)
     for name, content in files.items():
-        (folder / name).write_bytes(content)
+        with open(f"{folder}/{name}", "wb") as file:
+            file.write(content)
 
 
-def submission_folder(root: Path) -> Path:
+def submission_folder(root: str) -> str:
     """Where the submission's files are."""
-    return root.joinpath(*MODULE_PATH.split("."))
+    return f"{root}/{_FOLDER}"
 
 
-def install_submission(root: Path, behind: Path | None = None) -> None:
+def install_submission(root: str, behind: str | None = None) -> None:
     """Make the files importable, as MODULE_PATH and by their plain names.
 
     behind: a folder whose modules come before those of the same name.
     """
-    first = sys.path.index(str(behind)) + 1 if str(behind) in sys.path else 0
-    sys.path[first:first] = [str(root), str(submission_folder(root))]
+    first = sys.path.index(behind) + 1 if behind in sys.path else 0
+    sys.path[first:first] = [root, submission_folder(root)]
     # As the import system would make them, were it not for a search of all of sys.path.
-    for name in (PARENT_PACKAGE, MODULE_PATH):
-        place = root.joinpath(*name.split("."))
-        if not (place / "__init__.py").exists():
+    for name, place in (
+        (PARENT_PACKAGE, f"{root}/{PARENT_PACKAGE}"),
+        (MODULE_PATH, submission_folder(root)),
+    ):
+        if not os.path.exists(f"{place}/__init__.py"):
             package = ModuleType(name)
-            package.__path__ = [str(place)]
+            package.__path__ = [place]
             sys.modules[name] = package
 
 
