@@ -7,7 +7,6 @@ stand behind the pickle itself, so that they are mapped too instead of being cop
 from __future__ import annotations
 
 import ctypes
-import io
 import math
 import mmap
 import os
@@ -15,10 +14,12 @@ import pickle
 import struct
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+
+from consumer.npy_header import npy_header
 
 _MAGIC = b"DATARUN\x05"
 _COUNTS = struct.Struct("<8sQQ")  # magic, length of the pickle, number of buffers
@@ -147,18 +148,11 @@ def mapped_for_good(descriptor: int) -> memoryview:
 
 
 def _layout(mapped: memoryview) -> Layout:
-    head = io.BytesIO(mapped[:_LONGEST_HEADER])
-    shape, fortran_order, dtype = _npy_header(head)
-    if dtype.hasobject:
+    header = npy_header(mapped)
+    if header.dtype.hasobject:
         raise ValueError("an npy part holds objects")
-    return Layout(dtype.str, shape, "F" if fortran_order else "C", head.tell())
-
-
-def _npy_header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    version = np.lib.format.read_magic(file)
-    if version == (1, 0):
-        return np.lib.format.read_array_header_1_0(file)
-    return np.lib.format.read_array_header_2_0(file)
+    order: Literal["C", "F"] = "F" if header.fortran_order else "C"
+    return Layout(header.dtype.str, header.shape, order, header.size)
 
 
 def _aligned(offset: int) -> int:

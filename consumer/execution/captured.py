@@ -18,6 +18,9 @@ _FREE = 1 << 20
 
 _SLOW_DOWN = 0.005
 
+_FIRST_LOOK = 0.1
+"""A pipe holds 64 KiB: what a fold prints that ends before need not wake the loop."""
+
 
 class CapturedStream:
     """The reading end of a pipe whose writer is a fold."""
@@ -30,9 +33,9 @@ class CapturedStream:
         self._tail: deque[bytes] = deque()
         self._tail_size = 0
         self._total = 0
-        self._pause: asyncio.TimerHandle | None = None
         self._open = {self._descriptor, self.writer}
-        self._loop.add_reader(self._descriptor, self._readable)
+        self._is_watched = False
+        self._pause: asyncio.TimerHandle | None = self._loop.call_later(_FIRST_LOOK, self._watch)
 
     def __enter__(self) -> Self:
         return self
@@ -59,17 +62,23 @@ class CapturedStream:
     def _stop_reading(self) -> None:
         if self._pause is not None:
             self._pause.cancel()
-        self._loop.remove_reader(self._descriptor)
+        self._unwatch()
 
     def _readable(self) -> None:
         if not self._read():
-            self._loop.remove_reader(self._descriptor)
+            self._unwatch()
         elif self._total > _FREE:
-            self._loop.remove_reader(self._descriptor)
-            self._pause = self._loop.call_later(_SLOW_DOWN, self._resume)
+            self._unwatch()
+            self._pause = self._loop.call_later(_SLOW_DOWN, self._watch)
 
-    def _resume(self) -> None:
+    def _watch(self) -> None:
+        self._is_watched = True
         self._loop.add_reader(self._descriptor, self._readable)
+
+    def _unwatch(self) -> None:
+        if self._is_watched:
+            self._is_watched = False
+            self._loop.remove_reader(self._descriptor)
 
     def _read(self) -> bool:
         """Whether there may be more."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 import tokenize
 from typing import Any
@@ -11,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from consumer.jobs import PREDICTIONS_LIMIT
+from consumer.npy_header import npy_header
 from schemas.datasets import Custom, Manifest, workflow_elements
 
-_HEADER = 10_000
 _SLACK = 64 << 20
 
 
@@ -74,15 +73,16 @@ def checked_predictions(
 
 def _decoded(payload: bytearray) -> npt.NDArray[Any]:
     try:
-        # The header is a Python literal: it is bounded, and pickles are refused.
-        array = np.lib.format.read_array(
-            io.BytesIO(payload), allow_pickle=False, max_header_size=_HEADER
-        )
+        header = npy_header(memoryview(payload))
+        if header.dtype.hasobject or min(header.shape, default=0) < 0:
+            raise ValueError(header)
+        count = math.prod(header.shape)
+        if count * header.dtype.itemsize > len(payload) - header.size:
+            raise BadPredictions("predictions declare more data than they have")
+        array = np.frombuffer(payload, header.dtype, count, header.size)
+        return array.reshape(header.shape, order="F" if header.fortran_order else "C")
     except _UNREADABLE as error:
         raise BadPredictions("predictions are no npy array that can be read") from error
-    except MemoryError as error:
-        raise BadPredictions("predictions declare more data than they have") from error
-    return np.asarray(array)
 
 
 def _shaped(array: npt.NDArray[Any], manifest: Manifest, rows: int) -> npt.NDArray[Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import socket
 import time
@@ -21,15 +22,8 @@ from consumer.execution.checked_predictions import (
     checked_predictions,
     largest_payload,
 )
-from consumer.execution.frames import (
-    BEGIN,
-    GO,
-    HEADER,
-    FrameError,
-    FrameKind,
-    read_exactly,
-    read_header,
-)
+from consumer.execution.frame_stream import FrameStream
+from consumer.execution.frames import BEGIN, GO, FrameError, FrameKind
 from consumer.execution.job_frame import job_frame, job_size, x_paths
 from consumer.execution.phase_clock import PhaseClock
 from consumer.execution.slot_link import SlotLink, SlotReport
@@ -83,7 +77,7 @@ class FoldRun:
         with contextlib.ExitStack() as held:
             try:
                 frame = await _in_thread(job_size(job), job_frame, job, place, threads)
-                x = [held.enter_context(path.open("rb")).fileno() for path in x_paths(job)]
+                x = [_opened(path, held) for path in x_paths(job)]
             except (OSError, KeyError, ValueError) as error:
                 self._verdict = verdicts.infrastructure(f"a data-set part cannot be read: {error}")
                 return self._outcome(None, Output())
@@ -91,23 +85,22 @@ class FoldRun:
             ours.setblocking(False)
             stdout, stderr = (held.enter_context(CapturedStream()) for _ in range(2))
             # The open files go with the first bytes, past the slot, which reads none of them.
-            socket.send_fds(ours, [frame[: HEADER.size]], x)
+            sent = socket.send_fds(ours, [frame], x)
             descriptors = (theirs.fileno(), stdout.writer, stderr.writer)
             self._slot.run(_slot_limits(job), descriptors, folder)
             theirs.close()
             stdout.close_writer()
             stderr.close_writer()
-            report = await self._conversation(ours, memoryview(frame)[HEADER.size :])
+            report = await self._conversation(ours, memoryview(frame)[sent:])
             if self._was_killed_early(report):
                 raise BrokenPipeError("killed before any code but ours ran")
             output = Output(stdout=stdout.finish(), stderr=stderr.finish())
         return self._outcome(report, output)
 
-    async def _conversation(
-        self, connection: socket.socket, frame: memoryview
-    ) -> SlotReport | None:
-        """Until the fold is dead; None when its slot is too."""
-        talk = asyncio.create_task(self._talk(connection, frame))
+    async def _conversation(self, connection: socket.socket, rest: memoryview) -> SlotReport | None:
+        """Until the fold is dead; None when its slot is too. rest: of its job."""
+        frames = FrameStream(connection)
+        talk = asyncio.create_task(self._talk(frames, rest))
         ended = self._slot.ended
         either: set[asyncio.Future[Any]] = {talk, ended}
         try:
@@ -126,21 +119,22 @@ class FoldRun:
             await asyncio.wait({talk}, timeout=_LAST_WORDS_SECONDS)
         finally:
             talk.cancel()
+            frames.close()
             await self._slot.stop()
         return None if ended.exception() else ended.result()
 
-    async def _talk(self, connection: socket.socket, frame: memoryview) -> bool:
+    async def _talk(self, frames: FrameStream, rest: memoryview) -> bool:
         """Whether the fold has said all that it has to say; False when it closed before."""
-        loop = asyncio.get_running_loop()
         try:
-            await loop.sock_sendall(connection, frame)
-            begun = await self._hear(connection, FrameKind.BEGUN, BEGIN.size)
+            if rest:
+                await frames.send(rest)
+            begun = await self._hear(frames, FrameKind.BEGUN, BEGIN.size)
             moment, cpu = BEGIN.unpack(begun)
             self._clock.begin(cpu, moment)
             for phase, kind, rows, reached in self._phases():
                 self._phase, self._heard_at = phase, None
                 limit = largest_payload(self._job.manifest, rows) if rows else 0
-                payload = await self._hear(connection, kind, limit)
+                payload = await self._hear(frames, kind, limit)
                 if rows:
                     self._predictions[phase] = await self._checked(payload, rows)
                 if reached is FoldState.TESTED:  # its slot measures it before it kills it
@@ -151,7 +145,7 @@ class FoldRun:
                 self._clock.end(phase, mark.cpu, mark.memory, self._heard_at)
                 self._on_phase(reached, self._clock.measurements)
                 self._clock.begin(mark.cpu)
-                await loop.sock_sendall(connection, GO)
+                await frames.send(GO)
         except (EOFError, ConnectionError):
             return False
         except _Failed as failed:
@@ -167,21 +161,21 @@ class FoldRun:
             (Phase.TEST, FrameKind.TESTED, manifest.n_test, FoldState.TESTED),
         )
 
-    async def _hear(self, connection: socket.socket, expected: FrameKind, limit: int) -> bytearray:
+    async def _hear(self, frames: FrameStream, expected: FrameKind, limit: int) -> bytearray:
         """The payload of the next frame. _Failed when it is another."""
         try:
-            kind, size = await read_header(connection)
+            kind, size = await frames.header()
         except FrameError as error:
             raise self._bad(f"the process said what no fold says: {error}") from error
         self._heard_at = time.monotonic()
         if kind is FrameKind.FAILED and size <= _REPORT_LIMIT:
-            payload = await read_exactly(connection, size)
+            payload = await frames.payload(size)
             raise _Failed(verdicts.reported(self._job, self._phase, payload))
         if kind is not expected:
             raise self._bad(f"the process said {kind.name} in {self._phase}")
         if size > limit:
             raise self._bad(f"predictions take {size} bytes; at most {limit} are read")
-        return await read_exactly(connection, size)
+        return await frames.payload(size)
 
     async def _checked(self, payload: bytearray, rows: int) -> npt.NDArray[np.float64]:
         try:
@@ -237,6 +231,12 @@ class _Failed(Exception):
     def __init__(self, verdict: Verdict) -> None:
         super().__init__(verdict.message)
         self.verdict = verdict
+
+
+def _opened(path: Path, held: contextlib.ExitStack) -> int:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    held.callback(os.close, descriptor)
+    return descriptor
 
 
 def _slot_limits(job: FoldJob) -> dict[str, float]:

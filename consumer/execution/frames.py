@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import socket
 import struct
 from enum import IntEnum
@@ -54,25 +53,3 @@ def receive_exactly(connection: socket.socket, size: int) -> bytearray:
             raise EOFError("the other end closed the connection")
         view = view[count:]
     return data
-
-
-async def read_exactly(connection: socket.socket, size: int) -> bytearray:
-    """As `receive_exactly`, on the event loop."""
-    loop = asyncio.get_running_loop()
-    data = bytearray(size)
-    view = memoryview(data)
-    while view:
-        count = await loop.sock_recv_into(connection, view)
-        if count == 0:
-            raise EOFError("the other end closed the connection")
-        view = view[count:]
-    return data
-
-
-async def read_header(connection: socket.socket) -> tuple[FrameKind, int]:
-    """The kind of the next frame and the length of its payload. EOFError, FrameError."""
-    kind, length = HEADER.unpack(await read_exactly(connection, HEADER.size))
-    try:
-        return FrameKind(kind), length
-    except ValueError as error:
-        raise FrameError(f"no frame is of kind {kind}") from error

@@ -19,7 +19,8 @@ import numpy.typing as npt
 
 from consumer.execution.captured import CapturedStream
 from consumer.execution.fold_verdicts import death_sentence, infrastructure, of_limit
-from consumer.execution.frames import HEADER, FrameError, FrameKind, read_exactly, read_header
+from consumer.execution.frame_stream import FrameStream
+from consumer.execution.frames import HEADER, FrameError, FrameKind
 from consumer.execution.slot_link import SlotLink, SlotLost, SlotReport
 from consumer.jobs import PreparedData, PreparedPart, PrepareFailed, part_filename
 from consumer.parts import map_npy
@@ -155,13 +156,13 @@ async def _conversation(
 
 async def _talk(connection: socket.socket, task: SplitTask) -> SplitReport | Verdict | None:
     body = pickle.dumps(task)
+    frames = FrameStream(connection)
     try:
-        frame = HEADER.pack(FrameKind.JOB, len(body)) + body
-        await asyncio.get_running_loop().sock_sendall(connection, frame)
-        kind, size = await read_header(connection)
+        await frames.send(HEADER.pack(FrameKind.JOB, len(body)) + body)
+        kind, size = await frames.header()
         if size > _REPORT_LIMIT:
             raise FrameError(f"a report of {size} bytes")
-        said = json.loads(await read_exactly(connection, size))
+        said = json.loads(await frames.payload(size))
         if kind is FrameKind.PREPARED:
             return SplitReport.from_json(said)
         return _reported(said)
@@ -169,6 +170,8 @@ async def _talk(connection: socket.socket, task: SplitTask) -> SplitReport | Ver
         return None
     except (FrameError, ValueError, TypeError, KeyError, RecursionError) as error:
         return _verdict(f"the process that splits the data said what cannot be read: {error}")
+    finally:
+        frames.close()
 
 
 def _reported(said: dict[str, Any]) -> Verdict:
