@@ -23,7 +23,7 @@ from schemas.wire import Envelope
 if TYPE_CHECKING:
     from broker.link import Link
 
-AmqpChannel = aiormq.abc.AbstractChannel
+AmqpChannel = aiormq.Channel
 LOST = (AMQPError, ChannelInvalidStateError, ConnectionError, OSError)
 """What aiormq raises when the channel or the connection is gone."""
 

@@ -145,7 +145,9 @@ class Link:
                     publisher_confirms=confirms, on_return_raises=confirms
                 )
                 await channel.initialize()
-                return await channel.get_underlay_channel()
+                underlay = await channel.get_underlay_channel()
+                assert isinstance(underlay, aiormq.Channel)
+                return underlay
             except (*LOST, RuntimeError):
                 await self.pause()
 
@@ -168,6 +170,9 @@ class Link:
                 # A reply may find nobody waiting any more. And RabbitMQ 3.10 returns mandatory
                 # messages to a direct reply-to always, even though it delivers them.
                 mandatory=exchange != "",
+                # The confirm is waited for, which comes after all that: to wait until the socket
+                # has taken it, too, holds up those who publish at the same time.
+                wait=False,
             )
         except DeliveryError as error:
             raise PublishError(

@@ -30,6 +30,10 @@ from schemas.topology import EVENTS
 from schemas.verdicts import Output, Verdict
 from schemas.wire import PART_CHARACTERS, Envelope, pack
 
+PROGRESS_SECONDS = 0.1
+"""How long TRAINED and VALIDATED may wait for the next event: what goes together costs all that it
+passes less."""
+
 INLINE_CHARACTERS = 2 << 20
 """Longest array, as base64 text, that travels inside its event; a final event has up to two."""
 
@@ -38,7 +42,8 @@ class FoldEvents:
     """The events of one attempt at one run.
 
     The intermediate ones are published in the background, in order and on one channel, while the
-    fold goes on; a final one returns only when it and all before it are confirmed.
+    fold goes on; a final one returns only when it and all before it are confirmed. That a fold has
+    started is said at once: attempts that kill their worker are counted by it.
     """
 
     def __init__(self, link: Link, run_id: str, submission_fold_id: int) -> None:
@@ -47,6 +52,8 @@ class FoldEvents:
         self._fold_id = submission_fold_id
         self.attempt_id = uuid.uuid4().hex
         self._key = f"fold.{submission_fold_id}"
+        self._held: list[Envelope] = []
+        self._release: asyncio.TimerHandle | None = None
         self._unconfirmed: list[asyncio.Task[None]] = []
 
     def started(self, dataset: str) -> None:
@@ -56,7 +63,10 @@ class FoldEvents:
     def progress(self, state: FoldState, measurements: Measurements) -> None:
         """A phase has ended: TRAINED or VALIDATED."""
         model = FoldTrained if state is FoldState.TRAINED else FoldValidated
-        self._send(self._pack(model(**self._common(), measurements=measurements)))
+        self._held.append(self._pack(model(**self._common(), measurements=measurements)))
+        if self._release is None:
+            loop = asyncio.get_running_loop()
+            self._release = loop.call_later(PROGRESS_SECONDS, self._send_held)
 
     async def ended(self, outcome: FoldOutcome, dataset: str) -> None:
         """The fold's result, large predictions in parts before it; final."""
@@ -95,6 +105,8 @@ class FoldEvents:
 
     def drop(self) -> None:
         """Nobody waits any more for what is not confirmed yet."""
+        if self._release is not None:
+            self._release.cancel()
         for task in self._unconfirmed:
             if not task.done():
                 task.cancel()
@@ -118,6 +130,7 @@ class FoldEvents:
         assert array.data is not None
         if len(array.data) <= INLINE_CHARACTERS:
             return array
+        self._send_held()
         array, texts = array.split(PART_CHARACTERS)
         for index, text in enumerate(texts):
             part = FoldPart(**self._common(), array=name, index=index, count=len(texts), data=text)
@@ -129,13 +142,23 @@ class FoldEvents:
     def _pack(self, event: FoldEvent) -> Envelope:
         return pack(event, self._key, app_id=self._link.name)
 
+    def _send_held(self) -> None:
+        if self._release is not None:
+            self._release.cancel()
+            self._release = None
+        held, self._held = self._held, []
+        for envelope in held:
+            self._send(envelope)
+
     def _send(self, envelope: Envelope) -> None:
         # A task runs up to its first wait in the order of creation, and that is the sending.
         task = asyncio.create_task(publish_surely(self._link, EVENTS, envelope))
         self._unconfirmed.append(task)
 
     async def _send_last(self, event: FoldEvent, size: int = 0) -> None:
-        self._send(await aside(size, self._pack, event))
+        envelope = await aside(size, self._pack, event)
+        self._send_held()
+        self._send(envelope)
         await asyncio.gather(*self._unconfirmed)
 
 

@@ -36,7 +36,9 @@ logger = logging.getLogger(__name__)
 
 _PREFETCH = 200
 _OWN_QUEUE_LENGTH = 20_000
-_LINGER_SECONDS = 0.005
+_REST_SECONDS = 0.05
+"""After each look at its queue: what comes meanwhile is heard, and acked, together."""
+
 _STARTS_PER_HEARTBEAT = 5
 """A heartbeat goes out soon after folds start or end, at most so many in one interval."""
 
@@ -233,7 +235,7 @@ class Heartbeats:
 
     async def _listen(self) -> None:
         while True:
-            deliveries = await self._feed.batch(_PREFETCH, _LINGER_SECONDS)
+            deliveries = await self._feed.batch(_PREFETCH, 0)
             for delivery in deliveries:
                 try:
                     self._hear(unpack(delivery.envelope))
@@ -244,6 +246,7 @@ class Heartbeats:
                         extra={"action": "own_queue_ignored", "worker": self._link.name},
                     )
             await ack_all(deliveries)
+            await asyncio.sleep(_REST_SECONDS)
 
     def _hear(self, message: Message) -> None:
         match message:

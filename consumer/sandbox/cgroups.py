@@ -92,7 +92,7 @@ class SlotGroup:
         self._limit = "memory.max" if unified else "memory.limit_in_bytes"
         self._unified = unified
         self._set: tuple[int, int] | None = None
-        self._before = 0, 0, 0
+        self._before: tuple[bytes, ...] = ()
         self._open: dict[Path, int] = {}
         """Files that are read at the beginning and the end of each fold, as descriptors."""
 
@@ -143,27 +143,41 @@ class SlotGroup:
     def enforced(self) -> Limit | None:
         """The limit for which the kernel has killed one of its processes, or refused a new one,
         since `limit` was called last."""
+        after = self._counts()
+        if after == self._before:
+            return None
         kills, hits, refusals = (
-            now - before for now, before in zip(self._counts(), self._before, strict=True)
+            now - before
+            for now, before in zip(self._parsed(after), self._parsed(self._before), strict=True)
         )
         # Killed alone says nothing: the machine, or a group above, may have been out of memory.
         if kills and hits:
             return "memory"
         return "processes" if refusals else None
 
-    def _counts(self) -> tuple[int, int, int]:
+    def _counts(self) -> tuple[bytes, ...]:
+        """What the kernel has counted until now: the contents of its files."""
+        files = []
+        if self._memory is not None and self._unified:
+            files.append(self._memory / "memory.events")
+        elif self._memory is not None:
+            files += self._memory / "memory.oom_control", self._memory / "memory.failcnt"
+        if self._pids is not None:
+            files.append(self._pids / "pids.events")
+        return tuple(map(self._read, files))
+
+    def _parsed(self, counts: tuple[bytes, ...]) -> tuple[int, int, int]:
         """How often one of its processes was killed for memory, its own limit of that was met, and
         a process was refused."""
         kills = hits = refusals = 0
+        if not counts:  # before the first fold
+            return kills, hits, refusals
         if self._memory is not None and self._unified:
-            events = self._memory / "memory.events"
-            counts = self._read(events)
-            kills, hits = _count(counts, "oom_kill"), _count(counts, "oom")
+            kills, hits = _count(counts[0], "oom_kill"), _count(counts[0], "oom")
         elif self._memory is not None:
-            kills = _count(self._read(self._memory / "memory.oom_control"), "oom_kill")
-            hits = int(self._read(self._memory / "memory.failcnt"))
+            kills, hits = _count(counts[0], "oom_kill"), int(counts[1])
         if self._pids is not None:
-            refusals = _count(self._read(self._pids / "pids.events"), "max")
+            refusals = _count(counts[-1], "max")
         return kills, hits, refusals
 
     def _read(self, file: Path) -> bytes:
