@@ -57,7 +57,8 @@ class Delivery:
     """A message as it was delivered: the envelope, and the handle to settle it.
 
     Settling returns False when the channel is gone: the broker has taken the message back and
-    delivers it again. True proves nothing either; only the collector decides what counts.
+    delivers it again. True proves nothing either, and is not waited for until the socket has taken
+    it; only the collector decides what counts.
     """
 
     __slots__ = ("_subscription", "envelope", "redelivered", "stream_offset", "tag")
@@ -95,9 +96,9 @@ class Delivery:
             return False
         try:
             if isinstance(frame, Basic.Ack):
-                await channel.basic_ack(self.tag)
+                await channel.basic_ack(self.tag, wait=False)
             else:
-                await channel.basic_reject(self.tag, requeue=bool(frame.requeue))
+                await channel.basic_reject(self.tag, requeue=bool(frame.requeue), wait=False)
         except LOST:
             return False
         return True
