@@ -27,7 +27,7 @@ _MAX_DIMENSIONS = 32
 _TYPE_STRING = re.compile(r"[<>|][biufU][1-9][0-9]{0,8}")
 _MAX_TEXT_LIST_BYTES = 128 << 20
 _PIECE = 64 << 10
-_SAMPLE = 16 << 10
+_SAMPLE = 4 << 10
 _SAMPLES = 4
 _WORTH_IT = 0.9
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from numbers import Integral, Real
 from typing import Annotated, Literal
 
@@ -202,11 +203,7 @@ class Manifest(Frozen):
     @property
     def version(self) -> str:
         """16 hexadecimal digits of the SHA-256 of everything but the blobs' ids."""
-        content = self.model_dump(mode="json")
-        for part in content["parts"]:
-            del part["blob"]
-        text = json.dumps(content, sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return _version(self)
 
     @property
     def reference(self) -> str:
@@ -219,3 +216,13 @@ class Manifest(Frozen):
             if part.name == name:
                 return part
         raise KeyError(name)
+
+
+@lru_cache(maxsize=64)
+def _version(manifest: Manifest) -> str:
+    """Of manifests that are frozen, and asked again with each fold."""
+    content = manifest.model_dump(mode="json")
+    for part in content["parts"]:
+        del part["blob"]
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
