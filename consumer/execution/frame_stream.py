@@ -24,7 +24,7 @@ class FrameStream:
         self._loop = asyncio.get_running_loop()
         self._connection = connection
         self._ahead = bytearray()
-        self._watched = False
+        self.is_watched = False
         self._waiting: asyncio.Future[None] | None = None
 
     async def header(self) -> tuple[FrameKind, int]:
@@ -74,13 +74,13 @@ class FrameStream:
 
     def close(self) -> None:
         """Watch no longer."""
-        if self._watched:
-            self._watched = False
+        if self.is_watched:
+            self.is_watched = False
             self._loop.remove_reader(self._connection)
 
     async def _readable(self) -> None:
-        if not self._watched:
-            self._watched = True
+        if not self.is_watched:
+            self.is_watched = True
             self._loop.add_reader(self._connection, self._wake)
         self._waiting = self._loop.create_future()
         await self._waiting

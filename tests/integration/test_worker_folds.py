@@ -10,7 +10,14 @@ import numpy as np
 import pytest
 
 from broker.private_node import NodeAddress
-from schemas.events import FoldFailed, FoldPart, FoldReturned, FoldStarted, FoldTested
+from schemas.events import (
+    FoldFailed,
+    FoldPart,
+    FoldReturned,
+    FoldStarted,
+    FoldTested,
+    FoldTrained,
+)
 from schemas.messages import Limits
 from schemas.states import Culprit, FailureKind, Phase, Priority, Role
 from schemas.topology import (
@@ -37,6 +44,8 @@ from tests.support.worker_rig import (
 )
 
 __all__ = ["rig"]
+
+PREDICTS_SLOWLY = "predict_proba(self, X):\n        time.sleep(30)"
 
 
 @pytest.fixture(scope="module")
@@ -185,6 +194,18 @@ def test_cancelled_while_running_stops_and_frees_the_slot(shared: WorkerRig):
     # Then the next one runs, and no more is heard of it
     shared.wait_for(FoldTested, 42, within=10)
     assert shared.story(41) == ["FoldStarted"]
+
+
+def test_what_a_fold_has_reached_is_told_while_it_goes_on(shared: WorkerRig):
+    # Given a fold that is trained, and takes half a minute to predict
+    predicts_slowly = QUICK.replace("predict_proba(self, X):", PREDICTS_SLOWLY)
+    assert predicts_slowly != QUICK
+    run_id = shared.fold(43, predicts_slowly)
+
+    # Then that is told although nothing follows it
+    shared.wait_for(FoldTrained, 43, within=10)
+    assert shared.story(43) == ["FoldStarted", "FoldTrained"]
+    shared.cancel(run_id, 43)
 
 
 def test_a_missing_queue_is_named_with_the_remedy(shared: WorkerRig):
