@@ -26,7 +26,7 @@ from schemas.topology import (
     ClassicQueue,
     heartbeats_queue,
 )
-from schemas.wire import unpack
+from schemas.wire import Envelope, unpack
 from storage import upkeep
 from storage.accepted import AcceptedWork
 from storage.answers import Answers
@@ -39,7 +39,9 @@ from storage.held_datasets import Batch, HeldDatasets
 from storage.incoming import Incoming, read
 from storage.labels import LabelsCache
 from storage.liveness import show_life
+from storage.lookout import Lookout, Seen
 from storage.malformed import readable_run_id
+from storage.pending import Pending
 from storage.preparation import Preparation
 from storage.publisher import OutboxPublisher
 from storage.replies import Replies
@@ -81,9 +83,12 @@ class Collector:
         """replies: for replies alone."""
         self._link = link
         self._settings = settings
+        self._engine = engine
         self._stopping = asyncio.Event()
         self._database = Database(engine, self._stopping)
-        self._publisher = OutboxPublisher(link, self._database)
+        self._pending = Pending()
+        self._publisher = OutboxPublisher(link, self._database, self._pending)
+        self._lookout = Lookout(self._database, self._pending, self._publisher.view, self._look)
         # Workers look at one another with the same patience; a beat less here makes sure that
         # whoever takes a fold over is not judged before the one he takes it over from.
         silence = settings.worker_lost_after_seconds - settings.heartbeat_seconds
@@ -114,6 +119,7 @@ class Collector:
                 ("heartbeats", self._hear()),
                 ("silence", self._notice_silence()),
                 ("outbox", self._publisher.run()),
+                ("lookout", self._lookout.run()),
                 ("uploads", self._accepted.upload()),
                 ("waiting-folds", self._accepted.release_folds()),
                 ("heartbeats-writing", self._write_heartbeats()),
@@ -177,12 +183,11 @@ class Collector:
         rules = Rules(self._fold_rules, batch.labels, unknown_pools)
         applied = await self._apply(batch.messages, rules)
         await ack_all(batch.deliveries)
+        self._publisher.publish(applied.outbox)
         tell(batch.messages, applied, time.monotonic() - since)
         if batch.deliveries:
             # Also when this batch wrote nothing: being given deliveries is being at work.
-            self._publisher.wake(filled=applied.outbox)
-        else:
-            self._publisher.look()
+            self._publisher.take_charge()
         if applied.swept:
             self._sweep.look()
         for envelope, message in applied.replies:
@@ -192,7 +197,7 @@ class Collector:
 
     async def _apply(self, batch: Sequence[Incoming], rules: Rules) -> Applied:
         try:
-            return await self._database.insist(apply_batch, self._database.engine, batch, rules)
+            return await self._database.insist(self._apply_now, batch, rules)
         except (DatabaseAway, Stopping):
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, the other messages go on
@@ -203,6 +208,20 @@ class Collector:
         for item in batch:
             applied += await self._apply([item], rules)
         return applied
+
+    def _apply_now(self, batch: Sequence[Incoming], rules: Rules) -> Applied:
+        published = self._pending.removable()
+        return self._pending.committed(apply_batch(self._engine, batch, rules, published))
+
+    def _set_aside_now(self, envelope: Envelope, reason: str) -> Applied:
+        return self._pending.committed(set_aside(self._engine, envelope, reason))
+
+    def _look(self, seen: Seen) -> None:
+        self._accepted.look(seen)
+        if seen.outbox:
+            self._publisher.look()
+        if seen.held_datasets:
+            self._held.look()
 
     async def _set_aside(self, item: Incoming, error: Exception) -> Applied:
         reason = f"it cannot be stored: {error}"
@@ -216,9 +235,7 @@ class Collector:
             },
             exc_info=error,
         )
-        applied = await self._database.insist(
-            set_aside, self._database.engine, item.envelope, reason
-        )
+        applied = await self._database.insist(self._set_aside_now, item.envelope, reason)
         if item.envelope.reply_to:
             applied.replies.append((item.envelope, ErrorReply(message=reason)))
         return applied
@@ -278,14 +295,13 @@ class Collector:
     async def _drain_at_the_end(self) -> None:
         try:
             async with asyncio.timeout(DRAIN_SECONDS):
-                while await self._publisher.drain():
-                    continue
+                await self._publisher.finish()
                 await self._replies.drain()
-        except (TimeoutError, Stopping):
+        except (TimeoutError, Stopping, DatabaseAway):
             logger.info("the outbox is left to the next collector", extra={"action": "outbox_left"})
 
     def _in_transaction(self, function: Any, *arguments: Any) -> None:
-        with transaction(self._database.engine) as connection:
+        with transaction(self._engine) as connection:
             function(connection, *arguments)
 
 

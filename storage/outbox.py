@@ -7,7 +7,7 @@ A crash between publish and delete publishes twice, with the same message_id.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -19,6 +19,9 @@ from schemas.topology import ACCEPTED_HEADER, DEAD, REASON_HEADER, SOURCE_HEADER
 from schemas.verdicts import clip
 from schemas.wire import Envelope, pack
 from storage.models import OutboxRow
+
+
+_WRITE = insert(OutboxRow).returning(OutboxRow.id, sort_by_parameter_order=True)
 
 
 @dataclass(frozen=True)
@@ -52,10 +55,16 @@ def dead_letter_row(envelope: Envelope, reason: str, now: datetime) -> dict[str,
     return _row(DEAD, envelope, headers, now)
 
 
-def write(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
-    """Insert them, in their order."""
-    if rows:
-        connection.execute(insert(OutboxRow), rows)
+def write(connection: Connection, rows: Sequence[dict[str, Any]]) -> list[Outgoing]:
+    """Insert them, in their order. Returns those that may be published once this is committed."""
+    if not rows:
+        return []
+    ids = connection.scalars(_WRITE, rows)
+    return [
+        _outgoing(number, row)
+        for number, row in zip(ids, rows, strict=True)
+        if row["raw_data_id"] is None
+    ]
 
 
 def waiting(connection: Connection, most: int, but: Collection[int]) -> list[Outgoing]:
@@ -66,25 +75,8 @@ def waiting(connection: Connection, most: int, but: Collection[int]) -> list[Out
         .order_by(OutboxRow.id)
         .limit(most + len(but))
     )
-    rows = connection.execute(query).all()
-    return [
-        Outgoing(
-            row.id,
-            row.exchange,
-            Envelope(
-                body=row.body,
-                routing_key=row.routing_key,
-                type=row.type,
-                message_id=row.message_id,
-                priority=row.priority,
-                timestamp=row.created_at,
-                headers=json.loads(row.headers),
-            ),
-            row.created_at,
-        )
-        for row in rows
-        if row.id not in but
-    ]
+    rows = connection.execute(query).mappings()
+    return [_outgoing(row["id"], row) for row in rows if row["id"] not in but]
 
 
 def remove(connection: Connection, ids: Sequence[int]) -> None:
@@ -102,6 +94,19 @@ def oldest(connection: Connection) -> datetime | None:
 def depth(connection: Connection) -> int:
     """How many messages wait, those of data sets whose files are uploaded first, too."""
     return connection.scalar(select(func.count()).select_from(OutboxRow)) or 0
+
+
+def _outgoing(number: int, row: Mapping[Any, Any]) -> Outgoing:
+    envelope = Envelope(
+        body=row["body"],
+        routing_key=row["routing_key"],
+        type=row["type"],
+        message_id=row["message_id"],
+        priority=row["priority"],
+        timestamp=row["created_at"],
+        headers=json.loads(row["headers"]),
+    )
+    return Outgoing(number, row["exchange"], envelope, row["created_at"])
 
 
 def _row(
