@@ -20,7 +20,6 @@ from schemas.verdicts import clip
 from schemas.wire import Envelope, pack
 from storage.models import OutboxRow
 
-
 _WRITE = insert(OutboxRow).returning(OutboxRow.id, sort_by_parameter_order=True)
 
 

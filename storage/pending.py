@@ -1,4 +1,4 @@
-"""What this collector knows of the outbox without reading it: rows on their way, and rows to remove."""
+"""What a collector knows of the outbox without reading it: rows on their way, and to be removed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from storage.apply import Applied
 from storage.outbox import Outgoing
 
 MOST = 500
-"""Messages on their way at a time; whatever is written beyond them is read from the outbox later."""
+"""Messages on their way at a time; what is written beyond them is read from the outbox later."""
 
 
 class Pending:

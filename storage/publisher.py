@@ -94,7 +94,7 @@ class OutboxPublisher:
             return len(published)
 
     async def finish(self) -> None:
-        """Publish all that is left. What is published until it returns, or is cancelled, is removed."""
+        """Publish all that is left; what is published by then is removed, also when cancelled."""
         try:
             self.look()
             while await self.drain():
