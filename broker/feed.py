@@ -28,6 +28,41 @@ LOST = (AMQPError, ChannelInvalidStateError, ConnectionError, OSError)
 """What aiormq raises when the channel or the connection is gone."""
 
 
+class Gathering:
+    """A wait for company: until `most` deliveries have come, or the time is over.
+
+    They are looked at as they come, in place of waking whoever waits for each of them.
+    """
+
+    def __init__(self, most: int, end: float, patience: Callable[[Delivery], float] | None) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._left = most
+        self._patience = patience
+        self.end = end
+        """On the loop's clock; a delivery with little patience brings it forward."""
+
+        self.over: asyncio.Future[None] = self._loop.create_future()
+        self._timer = self._loop.call_at(end, self.stop)
+
+    def add(self, delivery: Delivery) -> None:
+        """One has come."""
+        self._left -= 1
+        if self._left == 0:
+            self.stop()
+        elif self._patience is not None:
+            end = self._loop.time() + self._patience(delivery)
+            if end < self.end:
+                self.end = end
+                self._timer.cancel()
+                self._timer = self._loop.call_at(end, self.stop)
+
+    def stop(self) -> None:
+        """Nobody is waited for any more."""
+        self._timer.cancel()
+        if not self.over.done():
+            self.over.set_result(None)
+
+
 class Subscription:
     """One `basic.consume` on one channel; dead for ever once either is gone."""
 
@@ -36,6 +71,7 @@ class Subscription:
         self.tag = tag
         self.arrived: asyncio.Queue[Delivery | None] = asyncio.Queue()
         self.unsettled: set[int] = set()
+        self._gathering: Gathering | None = None
 
     @property
     def is_live(self) -> bool:
@@ -45,12 +81,26 @@ class Subscription:
     def end(self, *_: object) -> None:
         """No further delivery comes; wakes whoever waits for one."""
         self.arrived.put_nowait(None)
+        if self._gathering is not None:
+            self._gathering.stop()
+
+    async def gather(self, gathering: Gathering) -> float:
+        """Wait for what comes; returns when it was, or would have been, over."""
+        self._gathering = gathering
+        try:
+            await gathering.over
+        finally:
+            self._gathering = None
+            gathering.stop()
+        return gathering.end
 
     async def receive(self, message: DeliveredMessage) -> None:
         """aiormq's consumer callback."""
         delivery = Delivery(message, self)
         self.unsettled.add(delivery.tag)
         self.arrived.put_nowait(delivery)
+        if self._gathering is not None:
+            self._gathering.add(delivery)
 
 
 class Delivery:
@@ -118,7 +168,9 @@ async def ack_all(deliveries: Iterable[Delivery]) -> None:
             continue
         subscription.unsettled -= tags
         try:
-            await subscription.channel.basic_ack(last, multiple=True)
+            # Without waiting until it is sent: nothing depends on that, and what is sent next
+            # comes after it.
+            await subscription.channel.basic_ack(last, multiple=True, wait=False)
         except LOST:
             continue
 
@@ -177,20 +229,20 @@ class Feed:
         while True:
             batch = [await self.next()]
             end = loop.time() + linger
+            if patience is not None:
+                end = min(end, loop.time() + patience(batch[0]))
             while len(batch) < most and (subscription := self._subscription) is not None:
-                if patience is not None:
-                    end = min(end, loop.time() + patience(batch[-1]))
                 if subscription.arrived.empty():
-                    try:
-                        async with asyncio.timeout_at(end):
-                            delivery = await subscription.arrived.get()
-                    except TimeoutError:
+                    if loop.time() >= end:
                         break
-                else:
-                    delivery = subscription.arrived.get_nowait()
+                    end = await subscription.gather(Gathering(most - len(batch), end, patience))
+                    continue
+                delivery = subscription.arrived.get_nowait()
                 if delivery is None:
                     self._subscription = None
                     break
+                if patience is not None:
+                    end = min(end, loop.time() + patience(delivery))
                 self._advance(delivery)
                 batch.append(delivery)
             live = [delivery for delivery in batch if delivery.is_live]

@@ -1,8 +1,8 @@
 """AMQP frames cut from what has arrived, as many at a time as there are.
 
 aiormq reads a frame in three steps, and pamqp decodes each of its fields by name: of what a
-collector computes for a delivery, that was a third. Only what deliveries consist of is decoded here;
-any other frame is pamqp's.
+collector computes, that was a quarter. Only what deliveries consist of is decoded here; any other
+frame is pamqp's.
 """
 
 from __future__ import annotations

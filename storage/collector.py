@@ -62,6 +62,9 @@ LINGER_SECONDS = 0.05
 BATCH_BYTES = 64 << 20
 """Bodies that one transaction stores, at most; a single larger one goes alone."""
 
+READ_BYTES = 64 << 10
+"""Bodies that are read in the event loop: sooner done than brought to another thread and back."""
+
 _PROGRESS = frozenset({FoldStarted.TYPE, FoldTrained.TYPE, FoldValidated.TYPE, FoldPart.TYPE})
 
 DRAIN_SECONDS = 5.0
@@ -169,9 +172,11 @@ class Collector:
             await feed.close()
 
     async def _store(self, deliveries: Sequence[Delivery]) -> None:
-        messages = await self._database.call(
-            lambda: [read(delivery.envelope) for delivery in deliveries]
-        )
+        envelopes = [delivery.envelope for delivery in deliveries]
+        if sum(len(envelope.body) for envelope in envelopes) <= READ_BYTES:
+            messages = [read(envelope) for envelope in envelopes]
+        else:
+            messages = await self._database.call(lambda: [read(each) for each in envelopes])
         batch = await self._held.hold_back(deliveries, messages)
         if batch.deliveries:
             await self._commit(batch)
