@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Coroutine, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -15,7 +15,7 @@ from broker.blob_store import BlobStore
 from broker.feed import Delivery, ack_all
 from broker.link import Link
 from schemas.errors import DatabaseAway, MessageError
-from schemas.events import FoldPart, FoldStarted, FoldTrained, FoldValidated, WorkerHeartbeat
+from schemas.events import WorkerHeartbeat
 from schemas.requests import ErrorReply
 from schemas.settings import Settings
 from schemas.topology import (
@@ -31,6 +31,7 @@ from storage import upkeep
 from storage.accepted import AcceptedWork
 from storage.answers import Answers
 from storage.apply import Applied, Rules, apply_batch, set_aside
+from storage.batches import PROGRESS_SECONDS, READ_BYTES, cut, patience
 from storage.database import Database, Stopping
 from storage.engine import transaction
 from storage.fold_events import FoldRules
@@ -52,20 +53,6 @@ from storage.workers import WRITE_SECONDS, Workers, write_heartbeats
 logger = logging.getLogger(__name__)
 
 PREFETCH = 200
-PROGRESS_SECONDS = 0.5
-"""How long a fold's progress may wait to be stored together with what comes after it: a transaction
-costs as much as some ten messages in it."""
-
-LINGER_SECONDS = 0.05
-"""How long anything else waits for more; what somebody waits for in person does not wait."""
-
-BATCH_BYTES = 64 << 20
-"""Bodies that one transaction stores, at most; a single larger one goes alone."""
-
-READ_BYTES = 64 << 10
-"""Bodies that are read in the event loop: sooner done than brought to another thread and back."""
-
-_PROGRESS = frozenset({FoldStarted.TYPE, FoldTrained.TYPE, FoldValidated.TYPE, FoldPart.TYPE})
 
 DRAIN_SECONDS = 5.0
 """How long a collector that stops goes on publishing its outbox."""
@@ -98,7 +85,7 @@ class Collector:
         self._workers = Workers(max(silence, settings.heartbeat_seconds))
         labels = LabelsCache()
         self._fold_rules = FoldRules(settings.max_attempts, self._workers.is_alive, labels)
-        self._answers = Answers(engine, labels, self._workers)
+        self._answers = Answers(engine, labels, self._workers, self._pending.removable)
         self._preparation = Preparation(link)
         blobs = BlobStore.of(settings, url)
         self._held = HeldDatasets(
@@ -130,7 +117,10 @@ class Collector:
                 ("sweep", self._sweep.run()),
                 ("daily", self._daily()),
                 ("pulse", show_life(self._link, self._database, self._settings)),
-                ("measuring", measure(self._database, self._workers, self._settings)),
+                (
+                    "measuring",
+                    measure(self._database, self._pending, self._workers, self._settings),
+                ),
             )
         ]
         try:
@@ -155,7 +145,7 @@ class Collector:
         try:
             while not self._stopping.is_set():
                 waiting = asyncio.ensure_future(
-                    feed.batch(PREFETCH, PROGRESS_SECONDS, patience=_patience)
+                    feed.batch(PREFETCH, PROGRESS_SECONDS, patience=patience)
                 )
                 stopping = asyncio.ensure_future(self._stopping.wait())
                 await asyncio.wait({waiting, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -163,7 +153,7 @@ class Collector:
                 if not waiting.done():
                     waiting.cancel()
                     break
-                for batch in _cut(waiting.result()):
+                for batch in cut(waiting.result()):
                     await self._store(batch)
         except Stopping:
             logger.warning("stopped while the database is away", extra={"action": "stopped_away"})
@@ -315,23 +305,3 @@ async def _until_stopping(loop: Coroutine[Any, Any, None]) -> None:
         await loop
     except Stopping:
         return
-
-
-def _patience(delivery: Delivery) -> float:
-    if delivery.envelope.reply_to is not None:
-        return 0.0
-    return PROGRESS_SECONDS if delivery.envelope.type in _PROGRESS else LINGER_SECONDS
-
-
-def _cut(deliveries: Sequence[Delivery]) -> Iterator[list[Delivery]]:
-    """Batches of at most BATCH_BYTES."""
-    batch: list[Delivery] = []
-    size = 0
-    for delivery in deliveries:
-        length = len(delivery.envelope.body)
-        if batch and size + length > BATCH_BYTES:
-            yield batch
-            batch, size = [], 0
-        batch.append(delivery)
-        size += length
-    yield batch

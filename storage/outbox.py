@@ -1,7 +1,8 @@
 """The outbox: messages written in the transaction that they report, published afterwards.
 
 A crash between commit and publish loses nothing: whoever collects next publishes what is left.
-A crash between publish and delete publishes twice, with the same message_id.
+A crash between publish and delete (the next transaction, or a fifth of a second later) publishes
+twice, with the same message_id.
 """
 
 from __future__ import annotations
@@ -84,15 +85,18 @@ def remove(connection: Connection, ids: Sequence[int]) -> None:
         connection.execute(delete(OutboxRow).where(OutboxRow.id.in_(ids)))
 
 
-def oldest(connection: Connection) -> datetime | None:
-    """When the oldest of those was written that wait for nothing but to be published."""
-    query = select(OutboxRow.created_at).where(OutboxRow.raw_data_id.is_(None))
+def oldest(connection: Connection, but: Collection[int]) -> datetime | None:
+    """When the oldest of those, without `but`, was written that wait only to be published."""
+    query = select(OutboxRow.created_at).where(
+        OutboxRow.raw_data_id.is_(None), OutboxRow.id.not_in(but)
+    )
     return connection.scalar(query.order_by(OutboxRow.id).limit(1))
 
 
-def depth(connection: Connection) -> int:
-    """How many messages wait, those of data sets whose files are uploaded first, too."""
-    return connection.scalar(select(func.count()).select_from(OutboxRow)) or 0
+def depth(connection: Connection, but: Collection[int]) -> int:
+    """How many messages wait but those, among them data sets whose files are uploaded first."""
+    query = select(func.count()).where(OutboxRow.id.not_in(but))
+    return connection.scalar(query) or 0
 
 
 def _outgoing(number: int, row: Mapping[Any, Any]) -> Outgoing:
