@@ -16,6 +16,7 @@ from aiormq.exceptions import (
 )
 from pamqp.commands import Basic
 
+from broker.gathering import Gathering
 from schemas.errors import AccessRefused, TopologyError
 from schemas.topology import Binding, ClassicQueue
 from schemas.wire import Envelope
@@ -36,6 +37,7 @@ class Subscription:
         self.tag = tag
         self.arrived: asyncio.Queue[Delivery | None] = asyncio.Queue()
         self.unsettled: set[int] = set()
+        self._gathering: Gathering | None = None
 
     @property
     def is_live(self) -> bool:
@@ -45,12 +47,26 @@ class Subscription:
     def end(self, *_: object) -> None:
         """No further delivery comes; wakes whoever waits for one."""
         self.arrived.put_nowait(None)
+        if self._gathering is not None:
+            self._gathering.stop()
+
+    async def gather(self, gathering: Gathering) -> float:
+        """Wait for what comes; returns when it was, or would have been, over."""
+        self._gathering = gathering
+        try:
+            await gathering.over
+        finally:
+            self._gathering = None
+            gathering.stop()
+        return gathering.end
 
     async def receive(self, message: DeliveredMessage) -> None:
         """aiormq's consumer callback."""
         delivery = Delivery(message, self)
         self.unsettled.add(delivery.tag)
         self.arrived.put_nowait(delivery)
+        if self._gathering is not None:
+            self._gathering.add(delivery)
 
 
 class Delivery:
@@ -119,7 +135,9 @@ async def ack_all(deliveries: Iterable[Delivery]) -> None:
             continue
         subscription.unsettled -= tags
         try:
-            await subscription.channel.basic_ack(last, multiple=True)
+            # Without waiting until it is sent: nothing depends on that, and what is sent next
+            # comes after it.
+            await subscription.channel.basic_ack(last, multiple=True, wait=False)
         except LOST:
             continue
 
@@ -178,20 +196,20 @@ class Feed:
         while True:
             batch = [await self.next()]
             end = loop.time() + linger
+            if patience is not None:
+                end = min(end, loop.time() + patience(batch[0]))
             while len(batch) < most and (subscription := self._subscription) is not None:
-                if patience is not None:
-                    end = min(end, loop.time() + patience(batch[-1]))
                 if subscription.arrived.empty():
-                    try:
-                        async with asyncio.timeout_at(end):
-                            delivery = await subscription.arrived.get()
-                    except TimeoutError:
+                    if loop.time() >= end:
                         break
-                else:
-                    delivery = subscription.arrived.get_nowait()
+                    end = await subscription.gather(Gathering(most - len(batch), end, patience))
+                    continue
+                delivery = subscription.arrived.get_nowait()
                 if delivery is None:
                     self._subscription = None
                     break
+                if patience is not None:
+                    end = min(end, loop.time() + patience(delivery))
                 self._advance(delivery)
                 batch.append(delivery)
             live = [delivery for delivery in batch if delivery.is_live]

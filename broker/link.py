@@ -20,6 +20,7 @@ from yarl import URL
 from broker import metrics
 from broker.addresses import shown, why_unreachable
 from broker.feed import LOST, AmqpChannel, Feed
+from broker.frame_reader import read_in_chunks
 from broker.tls import secured, tls_trouble
 from broker.unreadable import read_as_missing
 from schemas.errors import BrokerUnreachable, PublishError
@@ -56,6 +57,7 @@ class Link:
         self._supervisor: asyncio.Task[None] | None = None
         self._closed = False
         read_as_missing()
+        read_in_chunks()
 
     async def __aenter__(self) -> Link:
         try:

@@ -15,7 +15,8 @@ from pamqp import decode
 from schemas.topology import UNREADABLE_HEADERS
 
 
-def _short_text(value: bytes) -> tuple[int, str]:
+def short_text(value: bytes) -> tuple[int, str]:
+    """The bytes that a short string takes, and the string."""
     length = value[0]
     try:
         return length + 1, value[1 : length + 1].decode()
@@ -23,14 +24,16 @@ def _short_text(value: bytes) -> tuple[int, str]:
         return length + 1, ""
 
 
-def _time(value: bytes) -> tuple[int, datetime | None]:
+def time(value: bytes) -> tuple[int, datetime | None]:
+    """The bytes that a time takes, and the time."""
     try:
         return decode.timestamp(value)
     except (ValueError, OverflowError, OSError):
         return 8, None
 
 
-def _table(value: bytes) -> tuple[int, Any]:
+def table(value: bytes) -> tuple[int, Any]:
+    """The bytes that a table takes, and the table."""
     try:
         return decode.field_table(value)
     except (ValueError, OverflowError, OSError, RecursionError):
@@ -40,5 +43,5 @@ def _table(value: bytes) -> tuple[int, Any]:
 
 def read_as_missing() -> None:
     """Have pamqp read what is unreadable as missing, in this process."""
-    decode.METHODS.update(shortstr=_short_text, timestamp=_time, table=_table)
-    decode.TABLE_MAPPING.update({b"T": _time, b"F": _table})
+    decode.METHODS.update(shortstr=short_text, timestamp=time, table=table)
+    decode.TABLE_MAPPING.update({b"T": time, b"F": table})

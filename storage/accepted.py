@@ -10,34 +10,45 @@ from functools import partial
 from broker.blob_store import BlobStore
 from schemas.errors import BlobError, BrokerUnreachable, DatabaseAway
 from storage.database import Database
+from storage.lookout import Seen
 from storage.publisher import OutboxPublisher
 from storage.uploads import next_upload, upload_files
 from storage.waiting_folds import release_folds
 
 logger = logging.getLogger(__name__)
 
-LOOK_SECONDS = 0.5
-"""How often a look is taken at what the gateway has written."""
-
 UPLOAD_AGAIN_SECONDS = 2.0
 
 
 class AcceptedWork:
-    """Loops of a collector; each runs until cancelled, or raises Stopping."""
+    """Loops of a collector; each runs until cancelled, or raises Stopping.
+
+    They look when they begin, and when they are told that there is something (`storage.lookout`).
+    """
 
     def __init__(self, database: Database, blobs: BlobStore, publisher: OutboxPublisher) -> None:
         self._database = database
         self._blobs = blobs
         self._publisher = publisher
+        self._uploads = asyncio.Event()
+        self._waiting_folds = asyncio.Event()
+
+    def look(self, seen: Seen) -> None:
+        """Do what there is to do."""
+        if seen.uploads:
+            self._uploads.set()
+        if seen.waiting_folds:
+            self._waiting_folds.set()
 
     async def upload(self) -> None:
         """Upload the files of data sets that are to be split; then their messages may go."""
         engine = self._database.engine
         while True:
+            self._uploads.clear()
             ours = self._publisher.is_ours
             upload = await self._database.insist(next_upload, engine, ours=ours)
             if upload is None:
-                await self._database.pause(LOOK_SECONDS)
+                await self._uploads.wait()
                 continue
             broken_off = threading.Event()
             try:
@@ -55,10 +66,11 @@ class AcceptedWork:
     async def release_folds(self) -> None:
         """Publish the folds that have waited for a split which has ended."""
         while True:
+            self._waiting_folds.clear()
             if await self._database.insist(release_folds, self._database.engine):
                 self._publisher.look()
             else:
-                await self._database.pause(LOOK_SECONDS)
+                await self._waiting_folds.wait()
 
 
 def _go_on(broken_off: threading.Event, _bytes: int) -> None:

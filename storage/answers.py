@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from sqlalchemy import Engine, func, select
@@ -45,6 +46,8 @@ class Answers:
     engine: Engine
     labels: LabelsCache
     workers: Workers
+    published: Callable[[], Collection[int]] = tuple
+    """Rows that the outbox holds only until the next transaction."""
 
     def reply(self, request: Request) -> Message:
         """The reply; an ErrorReply says why there is no other."""
@@ -141,7 +144,7 @@ class Answers:
                 new=new or 0,
                 datasets={DatasetState(state): count for state, count in datasets},
                 workers=self.workers.alive(),
-                outbox=outbox.depth(connection),
+                outbox=outbox.depth(connection, self.published()),
                 ignored_events=audit.count(connection),
                 database=dialect(self.engine),
             )

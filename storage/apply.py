@@ -22,11 +22,12 @@ from schemas.messages import (
 from schemas.requests import Acknowledged, ErrorReply
 from schemas.topology import DEAD
 from schemas.wire import Envelope
-from storage import datasets, folds, malformed
+from storage import datasets, folds, malformed, outbox
 from storage.engine import transaction
 from storage.fold_events import FoldRules, apply_event, replay_held
 from storage.incoming import Incoming, Request, needs, pool_of
 from storage.labels import FetchedLabels
+from storage.outbox import Outgoing
 from storage.runs import Run
 from storage.working_set import WorkingSet
 
@@ -53,8 +54,11 @@ class Applied:
     requests: list[tuple[Envelope, Request]] = field(default_factory=list)
     """Questions about the stored state, to be answered from it."""
 
-    outbox: bool = False
-    """Whether something is to be published."""
+    outbox: list[Outgoing] = field(default_factory=list)
+    """What is to be published."""
+
+    removed: Sequence[int] = ()
+    """What the outbox holds no longer."""
 
     swept: bool = False
     """Whether there may be blobs that nothing needs any more."""
@@ -68,15 +72,17 @@ class Applied:
     def __iadd__(self, other: Applied) -> Applied:
         self.replies += other.replies
         self.requests += other.requests
-        self.outbox |= other.outbox
+        self.outbox += other.outbox
         self.swept |= other.swept
         self.ended += other.ended
         self.ignored += other.ignored
         return self
 
 
-def apply_batch(engine: Engine, batch: Sequence[Incoming], rules: Rules) -> Applied:
-    """Apply all messages in one transaction.
+def apply_batch(
+    engine: Engine, batch: Sequence[Incoming], rules: Rules, published: Sequence[int] = ()
+) -> Applied:
+    """Apply all messages in one transaction, which removes what is `published` from the outbox.
 
     Raises DatabaseAway, and then nothing has happened; any other error is the fault of a
     message of this batch, and nothing has happened either.
@@ -96,7 +102,8 @@ def apply_batch(engine: Engine, batch: Sequence[Incoming], rules: Rules) -> Appl
         for item in batch:
             _apply(work, item, rules, applied)
         work.flush()
-    applied.outbox = bool(work.outbox)
+        outbox.remove(connection, published)
+    applied.outbox, applied.removed = work.written, published
     applied.ended, applied.ignored = work.ended, work.ignored
     return applied
 
@@ -106,14 +113,14 @@ def set_aside(engine: Engine, envelope: Envelope, reason: str) -> Applied:
 
     Raises DatabaseAway.
     """
-    applied = Applied(outbox=True)
+    applied = Applied()
     try:
         with transaction(engine) as connection:
             work = WorkingSet(connection, datetime.now(UTC))
             work.load(needs([Incoming(envelope, None, reason)]))
             malformed.end_refused(work, envelope, reason)
             work.flush()
-        applied.ended = work.ended
+        applied.ended, applied.outbox = work.ended, work.written
     except DatabaseAway:
         raise
     except Exception as error:  # noqa: BLE001 - whatever is wrong with it, it must not come again
@@ -125,6 +132,7 @@ def set_aside(engine: Engine, envelope: Envelope, reason: str) -> Applied:
             work.dead_letter(envelope, reason)
         work.ignore(f"refused {envelope.type or envelope.routing_key}", reason)
         work.flush()
+    applied.outbox += work.written
     applied.ignored = work.ignored
     return applied
 

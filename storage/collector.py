@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Coroutine, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -15,7 +15,7 @@ from broker.blob_store import BlobStore
 from broker.feed import Delivery, ack_all
 from broker.link import Link
 from schemas.errors import DatabaseAway, MessageError
-from schemas.events import FoldPart, FoldStarted, FoldTrained, FoldValidated, WorkerHeartbeat
+from schemas.events import WorkerHeartbeat
 from schemas.requests import ErrorReply
 from schemas.settings import Settings
 from schemas.topology import (
@@ -26,11 +26,12 @@ from schemas.topology import (
     ClassicQueue,
     heartbeats_queue,
 )
-from schemas.wire import unpack
+from schemas.wire import Envelope, unpack
 from storage import upkeep
 from storage.accepted import AcceptedWork
 from storage.answers import Answers
 from storage.apply import Applied, Rules, apply_batch, set_aside
+from storage.batches import PROGRESS_SECONDS, READ_BYTES, cut, patience
 from storage.database import Database, Stopping
 from storage.engine import transaction
 from storage.fold_events import FoldRules
@@ -39,7 +40,9 @@ from storage.held_datasets import Batch, HeldDatasets
 from storage.incoming import Incoming, read
 from storage.labels import LabelsCache
 from storage.liveness import show_life
+from storage.lookout import Lookout, Seen
 from storage.malformed import readable_run_id
+from storage.pending import Pending
 from storage.preparation import Preparation
 from storage.publisher import OutboxPublisher
 from storage.replies import Replies
@@ -50,17 +53,6 @@ from storage.workers import WRITE_SECONDS, Workers, write_heartbeats
 logger = logging.getLogger(__name__)
 
 PREFETCH = 200
-PROGRESS_SECONDS = 0.5
-"""How long a fold's progress may wait to be stored together with what comes after it: a transaction
-costs as much as some ten messages in it."""
-
-LINGER_SECONDS = 0.05
-"""How long anything else waits for more; what somebody waits for in person does not wait."""
-
-BATCH_BYTES = 64 << 20
-"""Bodies that one transaction stores, at most; a single larger one goes alone."""
-
-_PROGRESS = frozenset({FoldStarted.TYPE, FoldTrained.TYPE, FoldValidated.TYPE, FoldPart.TYPE})
 
 DRAIN_SECONDS = 5.0
 """How long a collector that stops goes on publishing its outbox."""
@@ -81,16 +73,19 @@ class Collector:
         """replies: for replies alone."""
         self._link = link
         self._settings = settings
+        self._engine = engine
         self._stopping = asyncio.Event()
         self._database = Database(engine, self._stopping)
-        self._publisher = OutboxPublisher(link, self._database)
+        self._pending = Pending()
+        self._publisher = OutboxPublisher(link, self._database, self._pending)
+        self._lookout = Lookout(self._database, self._pending, self._publisher.view, self._look)
         # Workers look at one another with the same patience; a beat less here makes sure that
         # whoever takes a fold over is not judged before the one he takes it over from.
         silence = settings.worker_lost_after_seconds - settings.heartbeat_seconds
         self._workers = Workers(max(silence, settings.heartbeat_seconds))
         labels = LabelsCache()
         self._fold_rules = FoldRules(settings.max_attempts, self._workers.is_alive, labels)
-        self._answers = Answers(engine, labels, self._workers)
+        self._answers = Answers(engine, labels, self._workers, self._pending.removable)
         self._preparation = Preparation(link)
         blobs = BlobStore.of(settings, url)
         self._held = HeldDatasets(
@@ -114,6 +109,7 @@ class Collector:
                 ("heartbeats", self._hear()),
                 ("silence", self._notice_silence()),
                 ("outbox", self._publisher.run()),
+                ("lookout", self._lookout.run()),
                 ("uploads", self._accepted.upload()),
                 ("waiting-folds", self._accepted.release_folds()),
                 ("heartbeats-writing", self._write_heartbeats()),
@@ -121,7 +117,10 @@ class Collector:
                 ("sweep", self._sweep.run()),
                 ("daily", self._daily()),
                 ("pulse", show_life(self._link, self._database, self._settings)),
-                ("measuring", measure(self._database, self._workers, self._settings)),
+                (
+                    "measuring",
+                    measure(self._database, self._pending, self._workers, self._settings),
+                ),
             )
         ]
         try:
@@ -146,7 +145,7 @@ class Collector:
         try:
             while not self._stopping.is_set():
                 waiting = asyncio.ensure_future(
-                    feed.batch(PREFETCH, PROGRESS_SECONDS, patience=_patience)
+                    feed.batch(PREFETCH, PROGRESS_SECONDS, patience=patience)
                 )
                 stopping = asyncio.ensure_future(self._stopping.wait())
                 await asyncio.wait({waiting, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -154,7 +153,7 @@ class Collector:
                 if not waiting.done():
                     waiting.cancel()
                     break
-                for batch in _cut(waiting.result()):
+                for batch in cut(waiting.result()):
                     await self._store(batch)
         except Stopping:
             logger.warning("stopped while the database is away", extra={"action": "stopped_away"})
@@ -163,9 +162,11 @@ class Collector:
             await feed.close()
 
     async def _store(self, deliveries: Sequence[Delivery]) -> None:
-        messages = await self._database.call(
-            lambda: [read(delivery.envelope) for delivery in deliveries]
-        )
+        envelopes = [delivery.envelope for delivery in deliveries]
+        if sum(len(envelope.body) for envelope in envelopes) <= READ_BYTES:
+            messages = [read(envelope) for envelope in envelopes]
+        else:
+            messages = await self._database.call(lambda: [read(each) for each in envelopes])
         batch = await self._held.hold_back(deliveries, messages)
         if batch.deliveries:
             await self._commit(batch)
@@ -177,12 +178,11 @@ class Collector:
         rules = Rules(self._fold_rules, batch.labels, unknown_pools)
         applied = await self._apply(batch.messages, rules)
         await ack_all(batch.deliveries)
+        self._publisher.publish(applied.outbox)
         tell(batch.messages, applied, time.monotonic() - since)
         if batch.deliveries:
             # Also when this batch wrote nothing: being given deliveries is being at work.
-            self._publisher.wake(filled=applied.outbox)
-        else:
-            self._publisher.look()
+            self._publisher.take_charge()
         if applied.swept:
             self._sweep.look()
         for envelope, message in applied.replies:
@@ -192,7 +192,7 @@ class Collector:
 
     async def _apply(self, batch: Sequence[Incoming], rules: Rules) -> Applied:
         try:
-            return await self._database.insist(apply_batch, self._database.engine, batch, rules)
+            return await self._database.insist(self._apply_now, batch, rules)
         except (DatabaseAway, Stopping):
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, the other messages go on
@@ -203,6 +203,20 @@ class Collector:
         for item in batch:
             applied += await self._apply([item], rules)
         return applied
+
+    def _apply_now(self, batch: Sequence[Incoming], rules: Rules) -> Applied:
+        published = self._pending.removable()
+        return self._pending.committed(apply_batch(self._engine, batch, rules, published))
+
+    def _set_aside_now(self, envelope: Envelope, reason: str) -> Applied:
+        return self._pending.committed(set_aside(self._engine, envelope, reason))
+
+    def _look(self, seen: Seen) -> None:
+        self._accepted.look(seen)
+        if seen.outbox:
+            self._publisher.look()
+        if seen.held_datasets:
+            self._held.look()
 
     async def _set_aside(self, item: Incoming, error: Exception) -> Applied:
         reason = f"it cannot be stored: {error}"
@@ -216,9 +230,7 @@ class Collector:
             },
             exc_info=error,
         )
-        applied = await self._database.insist(
-            set_aside, self._database.engine, item.envelope, reason
-        )
+        applied = await self._database.insist(self._set_aside_now, item.envelope, reason)
         if item.envelope.reply_to:
             applied.replies.append((item.envelope, ErrorReply(message=reason)))
         return applied
@@ -278,14 +290,13 @@ class Collector:
     async def _drain_at_the_end(self) -> None:
         try:
             async with asyncio.timeout(DRAIN_SECONDS):
-                while await self._publisher.drain():
-                    continue
+                await self._publisher.finish()
                 await self._replies.drain()
-        except (TimeoutError, Stopping):
+        except (TimeoutError, Stopping, DatabaseAway):
             logger.info("the outbox is left to the next collector", extra={"action": "outbox_left"})
 
     def _in_transaction(self, function: Any, *arguments: Any) -> None:
-        with transaction(self._database.engine) as connection:
+        with transaction(self._engine) as connection:
             function(connection, *arguments)
 
 
@@ -294,23 +305,3 @@ async def _until_stopping(loop: Coroutine[Any, Any, None]) -> None:
         await loop
     except Stopping:
         return
-
-
-def _patience(delivery: Delivery) -> float:
-    if delivery.envelope.reply_to is not None:
-        return 0.0
-    return PROGRESS_SECONDS if delivery.envelope.type in _PROGRESS else LINGER_SECONDS
-
-
-def _cut(deliveries: Sequence[Delivery]) -> Iterator[list[Delivery]]:
-    """Batches of at most BATCH_BYTES."""
-    batch: list[Delivery] = []
-    size = 0
-    for delivery in deliveries:
-        length = len(delivery.envelope.body)
-        if batch and size + length > BATCH_BYTES:
-            yield batch
-            batch, size = [], 0
-        batch.append(delivery)
-        size += length
-    yield batch

@@ -14,13 +14,16 @@ from schemas.states import Role
 from storage import metrics, outbox
 from storage.database import Database
 from storage.engine import snapshot
+from storage.pending import Pending
 from storage.workers import Workers
 
 LOOK_SECONDS = 5.0
 LONG_SECONDS = 24 * 3600.0
 
 
-async def measure(database: Database, workers: Workers, settings: Settings) -> None:
+async def measure(
+    database: Database, pending: Pending, workers: Workers, settings: Settings
+) -> None:
     """Look until the collector stops; where nobody scrapes, there is nothing to look for."""
     while True:
         if settings.metrics_port is None:
@@ -30,7 +33,7 @@ async def measure(database: Database, workers: Workers, settings: Settings) -> N
         for role in Role:
             metrics.WORKERS.labels(role.value).set(alive[role])
         try:
-            depth, oldest = await database.call(_outbox, database.engine)
+            depth, oldest = await database.call(_outbox, database.engine, pending)
         except DatabaseAway:
             metrics.DATABASE_FAILURES.inc()
         else:
@@ -39,9 +42,10 @@ async def measure(database: Database, workers: Workers, settings: Settings) -> N
         await database.pause(LOOK_SECONDS)
 
 
-def _outbox(engine: Engine) -> tuple[int, datetime | None]:
+def _outbox(engine: Engine, pending: Pending) -> tuple[int, datetime | None]:
     with snapshot(engine) as connection:
-        return outbox.depth(connection), outbox.oldest(connection)
+        but = pending.removable()
+        return outbox.depth(connection, but), outbox.oldest(connection, but)
 
 
 def _set_age(oldest: datetime | None) -> None:

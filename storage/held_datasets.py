@@ -8,7 +8,7 @@ import threading
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import partial
 
 from sqlalchemy import Engine, delete, insert, select
@@ -26,6 +26,7 @@ from storage.datasets import NoLabels, wanted_labels
 from storage.engine import snapshot, transaction
 from storage.incoming import Incoming, read
 from storage.labels import FetchedLabels, fetch_labels
+from storage.lookout import OTHERS_TURN
 from storage.models import HeldDataset
 
 logger = logging.getLogger(__name__)
@@ -37,9 +38,6 @@ HELD_UP_SECONDS = 1.0
 
 FETCHES = 4
 """Labels that are fetched at a time, in threads that nothing else needs."""
-
-OTHERS_TURN = timedelta(seconds=10)
-"""How long a data set must be held before a collector that is not at work looks after it."""
 
 Fetching = asyncio.Task[FetchedLabels | BlobError]
 
@@ -77,6 +75,7 @@ class HeldDatasets:
         self._database = database
         self._store = store
         self._is_ours = is_ours
+        self._seen = asyncio.Event()
         self._fetching: dict[str, Fetching] = {}
         self._threads = ThreadPoolExecutor(FETCHES, thread_name_prefix="labels")
         self._closing = threading.Event()
@@ -113,9 +112,15 @@ class HeldDatasets:
         """Store what is held back as its labels come, until cancelled; raises Stopping."""
         engine = self._database.engine
         while True:
+            self._seen.clear()
             for number in await self._database.insist(_held, engine, ours=self._is_ours()):
                 await self._look_after(number)
             await self._database.pause(AGAIN_SECONDS)
+            await self._seen.wait()
+
+    def look(self) -> None:
+        """Some data set is held."""
+        self._seen.set()
 
     async def close(self) -> None:
         """Break off; what is held back is left to the next collector."""

@@ -1,13 +1,14 @@
 """The outbox: messages written in the transaction that they report, published afterwards.
 
 A crash between commit and publish loses nothing: whoever collects next publishes what is left.
-A crash between publish and delete publishes twice, with the same message_id.
+A crash between publish and delete (the next transaction, or a fifth of a second later) publishes
+twice, with the same message_id.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -19,6 +20,8 @@ from schemas.topology import ACCEPTED_HEADER, DEAD, REASON_HEADER, SOURCE_HEADER
 from schemas.verdicts import clip
 from schemas.wire import Envelope, pack
 from storage.models import OutboxRow
+
+_WRITE = insert(OutboxRow).returning(OutboxRow.id, sort_by_parameter_order=True)
 
 
 @dataclass(frozen=True)
@@ -52,10 +55,16 @@ def dead_letter_row(envelope: Envelope, reason: str, now: datetime) -> dict[str,
     return _row(DEAD, envelope, headers, now)
 
 
-def write(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
-    """Insert them, in their order."""
-    if rows:
-        connection.execute(insert(OutboxRow), rows)
+def write(connection: Connection, rows: Sequence[dict[str, Any]]) -> list[Outgoing]:
+    """Insert them, in their order. Returns those that may be published once this is committed."""
+    if not rows:
+        return []
+    ids = connection.scalars(_WRITE, rows)
+    return [
+        _outgoing(number, row)
+        for number, row in zip(ids, rows, strict=True)
+        if row["raw_data_id"] is None
+    ]
 
 
 def waiting(connection: Connection, most: int, but: Collection[int]) -> list[Outgoing]:
@@ -66,25 +75,8 @@ def waiting(connection: Connection, most: int, but: Collection[int]) -> list[Out
         .order_by(OutboxRow.id)
         .limit(most + len(but))
     )
-    rows = connection.execute(query).all()
-    return [
-        Outgoing(
-            row.id,
-            row.exchange,
-            Envelope(
-                body=row.body,
-                routing_key=row.routing_key,
-                type=row.type,
-                message_id=row.message_id,
-                priority=row.priority,
-                timestamp=row.created_at,
-                headers=json.loads(row.headers),
-            ),
-            row.created_at,
-        )
-        for row in rows
-        if row.id not in but
-    ]
+    rows = connection.execute(query).mappings()
+    return [_outgoing(row["id"], row) for row in rows if row["id"] not in but]
 
 
 def remove(connection: Connection, ids: Sequence[int]) -> None:
@@ -93,15 +85,31 @@ def remove(connection: Connection, ids: Sequence[int]) -> None:
         connection.execute(delete(OutboxRow).where(OutboxRow.id.in_(ids)))
 
 
-def oldest(connection: Connection) -> datetime | None:
-    """When the oldest of those was written that wait for nothing but to be published."""
-    query = select(OutboxRow.created_at).where(OutboxRow.raw_data_id.is_(None))
+def oldest(connection: Connection, but: Collection[int]) -> datetime | None:
+    """When the oldest of those, without `but`, was written that wait only to be published."""
+    query = select(OutboxRow.created_at).where(
+        OutboxRow.raw_data_id.is_(None), OutboxRow.id.not_in(but)
+    )
     return connection.scalar(query.order_by(OutboxRow.id).limit(1))
 
 
-def depth(connection: Connection) -> int:
-    """How many messages wait, those of data sets whose files are uploaded first, too."""
-    return connection.scalar(select(func.count()).select_from(OutboxRow)) or 0
+def depth(connection: Connection, but: Collection[int]) -> int:
+    """How many messages wait but those, among them data sets whose files are uploaded first."""
+    query = select(func.count()).where(OutboxRow.id.not_in(but))
+    return connection.scalar(query) or 0
+
+
+def _outgoing(number: int, row: Mapping[Any, Any]) -> Outgoing:
+    envelope = Envelope(
+        body=row["body"],
+        routing_key=row["routing_key"],
+        type=row["type"],
+        message_id=row["message_id"],
+        priority=row["priority"],
+        timestamp=row["created_at"],
+        headers=json.loads(row["headers"]),
+    )
+    return Outgoing(number, row["exchange"], envelope, row["created_at"])
 
 
 def _row(

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from collections import deque
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
 
 from aiormq.exceptions import DeliveryError
-from sqlalchemy import Engine
 
 from broker.link import Link
 from schemas.errors import PublishError
@@ -16,42 +16,47 @@ from schemas.topology import RESULTS
 from storage import outbox
 from storage.database import Database
 from storage.engine import snapshot, transaction
+from storage.lookout import MESSAGES_TURN, View
+from storage.outbox import Outgoing
+from storage.pending import MOST, Pending
 
 logger = logging.getLogger(__name__)
-
-MOST = 500
-"""Messages published at a time."""
-
-IDLE_SECONDS = 0.2
-"""How often a look is taken at what the gateway has written."""
-
-OTHERS_TURN = timedelta(seconds=2)
-"""How old a message must be before a collector that is not at work publishes it: its writer does
-so at once, unless he has died."""
 
 STUCK_SECONDS = 5.0
 """When a message that RabbitMQ returned is tried again."""
 
 
 class OutboxPublisher:
-    """Drains the outbox whenever it is told to, and looks by itself now and then."""
+    """Publishes what this collector has committed, and what it is told that the outbox holds.
 
-    def __init__(self, link: Link, database: Database) -> None:
+    What is published is removed by the next transaction (`storage.pending`).
+    """
+
+    def __init__(self, link: Link, database: Database, pending: Pending) -> None:
         self._link = link
         self._database = database
+        self._pending = pending
         self._filled = asyncio.Event()
+        # Whoever starts has not seen what his predecessor has left.
+        self._is_to_look = True
+        self._written: deque[Outgoing] = deque()
+        self._draining = asyncio.Lock()
         self._is_ours = False
         self._stuck: set[int] = set()
         self._stuck_since = 0.0
 
-    def wake(self, *, filled: bool) -> None:
-        """This collector is at work, and has perhaps written something into the outbox."""
+    def publish(self, rows: Iterable[Outgoing]) -> None:
+        """Publish what this collector has just written."""
+        self._written.extend(rows)
+        self._filled.set()
+
+    def take_charge(self) -> None:
+        """This collector is at work: it was given deliveries."""
         self._is_ours = True
-        if filled:
-            self._filled.set()
 
     def look(self) -> None:
-        """Something was written into the outbox that no delivery has brought."""
+        """Something waits in the outbox that is not on its way."""
+        self._is_to_look = True
         self._filled.set()
 
     @property
@@ -59,34 +64,45 @@ class OutboxPublisher:
         """Whether this collector is the one at work, as far as it knows."""
         return self._is_ours
 
-    async def run(self) -> None:
-        """Publish until cancelled."""
-        while True:
-            self._filled.clear()
-            if await self.drain() < MOST:
-                try:
-                    async with asyncio.timeout(IDLE_SECONDS):
-                        await self._filled.wait()
-                except TimeoutError:
-                    continue
-
-    async def drain(self) -> int:
-        """Publish what waits, at most `MOST` messages; returns how many were published."""
+    def view(self) -> View:
+        """What it would see of the outbox."""
         now = asyncio.get_running_loop().time()
         if now - self._stuck_since > STUCK_SECONDS:
             self._stuck.clear()
             self._stuck_since = now
-        rows = await self._database.insist(_waiting, self._database.engine, self._stuck)
-        if not self._is_ours:
-            turn = datetime.now(UTC) - OTHERS_TURN
-            rows = [row for row in rows if row.written_at < turn]
-        done = await asyncio.gather(*(self._publish(row) for row in rows))
-        published = [row.id for row, is_done in zip(rows, done, strict=True) if is_done]
-        if published:
-            await self._database.insist(_remove, self._database.engine, published)
-        return len(published)
+        return View(self._is_ours, frozenset(self._stuck))
 
-    async def _publish(self, row: outbox.Outgoing) -> bool:
+    async def run(self) -> None:
+        """Publish until cancelled."""
+        while True:
+            if not await self.drain():
+                await self._filled.wait()
+            self._filled.clear()
+
+    async def drain(self) -> int:
+        """Publish what waits, at most `MOST` messages; returns how many were published."""
+        async with self._draining:
+            rows: Sequence[Outgoing] = list(self._written)
+            self._written.clear()
+            if not rows and (self._is_to_look or self._pending.is_behind):
+                self._is_to_look = False
+                rows = await self._database.insist(self._read, self.view())
+                self._is_to_look |= len(rows) == MOST
+            done = await asyncio.gather(*(self._publish(row) for row in rows))
+            published = [row.id for row, is_done in zip(rows, done, strict=True) if is_done]
+            self._pending.settled([row.id for row in rows], published)
+            return len(published)
+
+    async def finish(self) -> None:
+        """Publish all that is left; what is published by then is removed, also when cancelled."""
+        try:
+            self.look()
+            while await self.drain():
+                continue
+        finally:
+            await self._database.call(self._remove)
+
+    async def _publish(self, row: Outgoing) -> bool:
         try:
             await self._link.publish(row.exchange, row.envelope)
         except PublishError as error:
@@ -100,12 +116,18 @@ class OutboxPublisher:
             return False
         return True
 
+    def _read(self, view: View) -> list[Outgoing]:
+        with snapshot(self._database.engine) as connection:
+            rows = outbox.waiting(connection, MOST, self._pending.excluded() | view.stuck)
+        are_all = len(rows) < MOST
+        if not view.is_ours:
+            turn = datetime.now(UTC) - MESSAGES_TURN
+            rows = [row for row in rows if row.written_at < turn]
+        self._pending.found(rows, are_all=are_all)
+        return rows
 
-def _waiting(engine: Engine, stuck: set[int]) -> list[outbox.Outgoing]:
-    with snapshot(engine) as connection:
-        return outbox.waiting(connection, MOST, stuck)
-
-
-def _remove(engine: Engine, ids: Sequence[int]) -> None:
-    with transaction(engine) as connection:
-        outbox.remove(connection, ids)
+    def _remove(self) -> None:
+        removable = self._pending.removable()
+        with transaction(self._database.engine) as connection:
+            outbox.remove(connection, removable)
+        self._pending.removed(removable)

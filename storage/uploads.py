@@ -6,7 +6,7 @@ import logging
 import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 from sqlalchemy import Connection, Engine, insert, select, update
 
@@ -16,6 +16,7 @@ from schemas.errors import BrokerError
 from schemas.messages import DataMessage, UploadedFile
 from schemas.states import Visibility
 from storage.engine import snapshot, transaction
+from storage.lookout import OTHERS_TURN
 from storage.models import Blob, OutboxRow
 from storage.raw_files import RawFileSize, file_sizes, read_pieces
 
@@ -23,9 +24,6 @@ logger = logging.getLogger(__name__)
 
 INLINE_BYTES = 1 << 20
 """Files up to so much together travel inside the message, readable in the management console."""
-
-OTHERS_TURN = timedelta(seconds=10)
-"""How old a message must be before a collector that is not at work uploads its files."""
 
 
 @dataclass(frozen=True)

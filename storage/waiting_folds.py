@@ -32,10 +32,10 @@ def release_folds(engine: Engine) -> int:
     by how many collectors.
     """
     with snapshot(engine) as connection:
-        if connection.execute(_ended().limit(1)).one_or_none() is None:
+        if connection.execute(ended().limit(1)).one_or_none() is None:
             return 0
     with transaction(engine) as connection:
-        rows = connection.execute(_ended().limit(MOST)).all()
+        rows = connection.execute(ended().limit(MOST)).all()
         work = WorkingSet(connection, datetime.now(UTC))
         run_ids = [row.run_id for row in rows]
         work.load(Needs(frozenset(run_ids), frozenset(), frozenset()))
@@ -50,8 +50,8 @@ def release_folds(engine: Engine) -> int:
                 fail_unsplit(work, run, Verdict.model_validate_json(row.verdict))
         connection.execute(delete(WaitingFold).where(WaitingFold.run_id.in_(run_ids)))
         work.flush()
-    for ended in work.ended:
-        tell_of_result(ended)
+    for run in work.ended:
+        tell_of_result(run)
     return len(rows)
 
 
@@ -68,7 +68,8 @@ def fail_unsplit(work: WorkingSet, run: Run, split: Verdict) -> None:
     work.publish_result(failed)
 
 
-def _ended() -> Select[str, bytes, str, str | None, str | None]:
+def ended() -> Select[str, bytes, str, str | None, str | None]:
+    """The folds whose split has ended, as it has ended."""
     return (
         select(
             WaitingFold.run_id,

@@ -16,6 +16,7 @@ from schemas.wire import Envelope
 from storage import audit, outbox
 from storage.arrays import ArrayName, StoredArray
 from storage.models import ArrayRow, FileSet, Fold, HeldEvent, Standing, Submission
+from storage.outbox import Outgoing
 from storage.runs import Run, insert_runs, load_current_runs, load_runs, update_runs
 from storage.upsert import chunks, insert_new, insert_or_update
 
@@ -40,6 +41,9 @@ class WorkingSet:
     ignored: list[dict[str, Any]] = field(default_factory=list)
     ended: list[Run] = field(default_factory=list)
     """Runs that have got their verdict."""
+
+    written: list[Outgoing] = field(default_factory=list)
+    """What `flush` has put into the outbox."""
 
     _runs: dict[str, Run] = field(default_factory=dict)
     _stored: dict[str, Run] = field(default_factory=dict)
@@ -194,7 +198,7 @@ class WorkingSet:
         ]
         insert_or_update(connection, Fold, folds, update=("run_id", "generation"))
         insert_new(connection, ArrayRow, [array.row() for array in self._new_arrays])
-        outbox.write(connection, self.outbox)
+        self.written = outbox.write(connection, self.outbox)
         audit.write(connection, self.ignored)
 
     def _touched(self) -> Iterable[Run]:

@@ -20,6 +20,7 @@ from storage.accepted import AcceptedWork
 from storage.database import Database
 from storage.engine import open_engine, transaction, upgrade
 from storage.models import Blob
+from storage.pending import Pending
 from storage.publisher import OutboxPublisher
 from storage.sweep import Sweep
 from storage.uploads import INLINE_BYTES, next_upload, upload_files
@@ -100,8 +101,8 @@ async def test_a_collector_that_stops_does_not_wait_for_the_store(
     blobs = BlobStore(NO_BROKER, ObjectStore(f"file://{tmp_path / 'store'}", patience=600))
     rest.split(rest.register("iris", files={"iris.csv": packed(table)}))
     database = Database(rest.engine, asyncio.Event())
-    publisher = OutboxPublisher(None, database)  # type: ignore[arg-type]
-    publisher.wake(filled=False)
+    publisher = OutboxPublisher(None, database, Pending())  # type: ignore[arg-type]
+    publisher.take_charge()
     uploading = asyncio.create_task(AcceptedWork(database, blobs, publisher).upload())
     async with asyncio.timeout(10):
         while "create or mount it" not in caplog.text:

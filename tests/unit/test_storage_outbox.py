@@ -31,11 +31,11 @@ def test_a_message_whose_files_are_uploaded_first_does_not_make_the_outbox_old(
 
     # Then nothing waits to be published but that
     with snapshot(store.engine) as connection:
-        assert outbox.oldest(connection) is None
+        assert outbox.oldest(connection, ()) is None
     with transaction(store.engine) as connection:
         outbox.write(connection, [later])
     with snapshot(store.engine) as connection:
-        assert outbox.oldest(connection) == m.START + timedelta(hours=1)
+        assert outbox.oldest(connection, ()) == m.START + timedelta(hours=1)
 
 
 def test_the_verdict_of_a_fold_whose_result_is_refused_is_counted(store: Store) -> None:
