@@ -28,6 +28,8 @@ HUGE_PAGE = 2 << 20
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _fork = ctypes.PyDLL(None, use_errno=True).fork
+for _name in ("capset", "mount", "prctl", "unshare"):
+    getattr(_libc, _name)  # looked up once: what is first used in a fold is looked up in each
 
 
 def _last_capability() -> int:
@@ -40,6 +42,10 @@ def _last_capability() -> int:
 
 _LAST_CAPABILITY = _last_capability()
 """Read once: a fold has no time for it."""
+
+
+_OF_THIS_PROCESS = (ctypes.c_uint32 * 2)(_CAPABILITIES_VERSION_3, 0)
+_NO_CAPABILITIES = (ctypes.c_uint32 * 6)()
 
 
 class Namespace(IntFlag):
@@ -115,9 +121,7 @@ def drop_capabilities() -> None:
     drop = _libc.prctl
     for capability in range(_LAST_CAPABILITY + 1):
         _checked(drop(_PR_CAPBSET_DROP, capability, 0, 0, 0), "drop capability", capability)
-    header = (ctypes.c_uint32 * 2)(_CAPABILITIES_VERSION_3, 0)
-    none = (ctypes.c_uint32 * 6)()
-    _checked(_libc.capset(header, none), "drop capabilities")
+    _checked(_libc.capset(_OF_THIS_PROCESS, _NO_CAPABILITIES), "drop capabilities")
 
 
 def refuse_new_privileges() -> None:

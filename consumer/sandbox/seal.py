@@ -29,6 +29,9 @@ THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"
 ZYGOTE_THREADS = 1
 """A process that has used several OpenMP threads cannot be forked: its children hang."""
 
+_CPU_COUNT = "LOKY_MAX_CPU_COUNT"
+"""joblib's own."""
+
 KEPT_VARIABLES = ("PATH", "LANG", "TZ", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES")
 """All that a fold learns of the worker's environment: no address, no password."""
 
@@ -53,6 +56,8 @@ def set_the_scene() -> None:
     }
     os.environ.clear()
     os.environ.update(kept, PYTHONDONTWRITEBYTECODE="1")
+    # Whoever started this process gave all of them the same number.
+    os.environ[_CPU_COUNT] = os.environ[THREAD_VARIABLES[0]]
     for name in [name for name in sys.modules if name.partition(".")[0] in _OUR_PACKAGES]:
         del sys.modules[name]
     # Processes that user code spawns import the main module again: let it be an empty one.
@@ -139,12 +144,10 @@ def settle(around: Surroundings, controller: ThreadpoolController | None = None)
         # Before there is a second thread: a process of several cannot enter a user namespace.
         around.walls.close()
     threads = str(around.threads)
-    os.environ.update(
-        dict.fromkeys(THREAD_VARIABLES, threads),
-        HOME=around.folder,
-        TMPDIR=temporary,
-        LOKY_MAX_CPU_COUNT=threads,
-    )
+    if os.environ.get(_CPU_COUNT) != threads:
+        os.environ.update(dict.fromkeys((*THREAD_VARIABLES, _CPU_COUNT), threads))
+    os.environ["HOME"] = around.folder
+    os.environ["TMPDIR"] = temporary
     tempfile.tempdir = temporary
     if controller is not None and around.threads != ZYGOTE_THREADS:
         controller.limit(limits=around.threads)
