@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from consumer.jobs import FoldOutcome
-from schemas.states import Culprit, FailureKind, FoldState
+from schemas.states import Culprit, FailureKind, FoldState, Phase
 from tests.integration.test_execution_workflows import RISES, SPECIFIC
 from tests.support.deadline import wait_until
 from tests.support.folds import Dataset, Folds, make_custom, make_dataset
@@ -365,14 +365,21 @@ def test_a_process_that_dies_with_its_order_unread_is_nobodys_fault(
     (ahead,) = wait_until(slot.children, what="a process forked ahead of its fold")
 
     # When it is killed between its order and its first step
+    outcomes = []
     for _ in range(20):
         ahead.suspend()
         running = folds.begin(iris, DUMMY)
         ahead.kill()
-
-        # Then the fold is begun again
-        assert running.outcome(30).state is FoldState.TESTED
+        outcomes.append(running.outcome(30))
         (ahead,) = wait_until(slot.children, what="the next one")
+
+    # Then the fold is begun again; its slot lets it go on, so on a busy machine it may have got
+    # as far as the submission's own code
+    in_time = [
+        each for each in outcomes if each.verdict is None or each.verdict.phase is Phase.DATA
+    ]
+    assert len(in_time) > 10
+    assert all(each.state is FoldState.TESTED for each in in_time)
 
 
 WORKER = """
