@@ -25,6 +25,7 @@ _UNREADABLE = (
     # Of the header, which numpy reads as Python.
     SyntaxError,
     RecursionError,
+    MemoryError,
     tokenize.TokenError,
 )
 

@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from consumer.sandbox.linux import cpu_clock
 
 _TICK = os.sysconf("SC_CLK_TCK")
+# From the beginning of a line: a process may name itself as one of them, but for the line break,
+# which the kernel shows as "\n" (proc_task_name, fs/proc/array.c).
 _STATUS = re.compile(
-    rb"VmHWM:\s+(?P<peak>\d+) kB\n.*"
+    rb"\nVmHWM:\s+(?P<peak>\d+) kB\n.*"
     rb"RssAnon:\s+(?P<anonymous>\d+) kB\n"
     rb"RssFile:\s+(?P<file>\d+) kB\n"
     rb"RssShmem:\s+(?P<shared>\d+) kB\n.*"

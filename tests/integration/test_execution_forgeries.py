@@ -56,6 +56,7 @@ def test_a_fold_cannot_blame_others(folds: Folds, iris: Dataset, culprit: str) -
         "{'descr': '<f8', 'shape': (75, 3",
         "(" * 100,
         "-" * 110,
+        "-" * 9_000,
         "{'descr': '<f8', 'shape': (75, -3)}",
     ],
 )
