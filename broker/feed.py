@@ -166,6 +166,9 @@ class Feed:
         self._bindings = bindings
         self._stream_offset = stream_offset
         self._subscription: Subscription | None = None
+        self.is_served = False
+        """Whether the last subscription has brought something: of a queue with a single active
+        consumer, only that one's does."""
 
     async def next(self) -> Delivery:
         """The next delivery; waits for one.
@@ -226,11 +229,13 @@ class Feed:
                 return
 
     def _advance(self, delivery: Delivery) -> None:
+        self.is_served = True
         if delivery.stream_offset is not None:
             self._stream_offset = delivery.stream_offset + 1
 
     async def _subscribed(self) -> Subscription:
         while self._subscription is None:
+            self.is_served = False
             channel = await self._link.channel(confirms=False)
             try:
                 self._subscription = await self._subscribe(channel)

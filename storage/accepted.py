@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+from collections.abc import Callable
 from functools import partial
 
 from broker.blob_store import BlobStore
@@ -26,7 +27,15 @@ class AcceptedWork:
     They look when they begin, and when they are told that there is something (`storage.lookout`).
     """
 
-    def __init__(self, database: Database, blobs: BlobStore, publisher: OutboxPublisher) -> None:
+    def __init__(
+        self,
+        database: Database,
+        blobs: BlobStore,
+        publisher: OutboxPublisher,
+        is_ours: Callable[[], bool],
+    ) -> None:
+        """is_ours: whether this collector is the one at work."""
+        self._is_ours = is_ours
         self._database = database
         self._blobs = blobs
         self._publisher = publisher
@@ -45,8 +54,7 @@ class AcceptedWork:
         engine = self._database.engine
         while True:
             self._uploads.clear()
-            ours = self._publisher.is_ours
-            upload = await self._database.insist(next_upload, engine, ours=ours)
+            upload = await self._database.insist(next_upload, engine, ours=self._is_ours())
             if upload is None:
                 await self._uploads.wait()
                 continue

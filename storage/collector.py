@@ -77,7 +77,8 @@ class Collector:
         self._stopping = asyncio.Event()
         self._database = Database(engine, self._stopping)
         self._pending = Pending()
-        self._publisher = OutboxPublisher(link, self._database, self._pending)
+        self._feed = link.feed(COLLECTOR_QUEUE, prefetch=PREFETCH)
+        self._publisher = OutboxPublisher(link, self._database, self._pending, self._is_ours)
         self._lookout = Lookout(self._database, self._pending, self._publisher.view, self._look)
         # Workers look at one another with the same patience; a beat less here makes sure that
         # whoever takes a fold over is not judged before the one he takes it over from.
@@ -88,10 +89,8 @@ class Collector:
         self._answers = Answers(engine, labels, self._workers, self._pending.removable)
         self._preparation = Preparation(link)
         blobs = BlobStore.of(settings, url)
-        self._held = HeldDatasets(
-            blobs, link, self._database, self._commit, lambda: self._publisher.is_ours
-        )
-        self._accepted = AcceptedWork(self._database, blobs, self._publisher)
+        self._held = HeldDatasets(blobs, link, self._database, self._commit, self._is_ours)
+        self._accepted = AcceptedWork(self._database, blobs, self._publisher, self._is_ours)
         self._sweep = Sweep(self._database, blobs)
         self._replies = Replies(replies)
 
@@ -140,8 +139,12 @@ class Collector:
             if isinstance(result, Exception):
                 raise result
 
+    def _is_ours(self) -> bool:
+        """Being given deliveries is being at work, until another one may have taken over."""
+        return self._feed.is_served
+
     async def _collect(self) -> None:
-        feed = self._link.feed(COLLECTOR_QUEUE, prefetch=PREFETCH)
+        feed = self._feed
         try:
             while not self._stopping.is_set():
                 waiting = asyncio.ensure_future(
@@ -180,9 +183,6 @@ class Collector:
         await ack_all(batch.deliveries)
         self._publisher.publish(applied.outbox)
         tell(batch.messages, applied, time.monotonic() - since)
-        if batch.deliveries:
-            # Also when this batch wrote nothing: being given deliveries is being at work.
-            self._publisher.take_charge()
         if applied.swept:
             self._sweep.look()
         for envelope, message in applied.replies:

@@ -293,6 +293,7 @@ class OutboxRow(Base):
     """A message that is to be published, written with what it reports."""
 
     __tablename__ = "outbox"
+    __table_args__ = {"sqlite_autoincrement": True}
 
     id: Mapped[int] = mapped_column(BigId, primary_key=True)
     exchange: Mapped[str] = mapped_column(String(255))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 
 from aiormq.exceptions import DeliveryError
@@ -32,7 +32,10 @@ class OutboxPublisher:
     What is published is removed by the next transaction (`storage.pending`).
     """
 
-    def __init__(self, link: Link, database: Database, pending: Pending) -> None:
+    def __init__(
+        self, link: Link, database: Database, pending: Pending, is_ours: Callable[[], bool]
+    ) -> None:
+        """is_ours: whether this collector is the one at work, as far as it knows."""
         self._link = link
         self._database = database
         self._pending = pending
@@ -41,7 +44,7 @@ class OutboxPublisher:
         self._is_to_look = True
         self._written: deque[Outgoing] = deque()
         self._draining = asyncio.Lock()
-        self._is_ours = False
+        self._is_ours = is_ours
         self._stuck: set[int] = set()
         self._stuck_since = 0.0
 
@@ -50,19 +53,10 @@ class OutboxPublisher:
         self._written.extend(rows)
         self._filled.set()
 
-    def take_charge(self) -> None:
-        """This collector is at work: it was given deliveries."""
-        self._is_ours = True
-
     def look(self) -> None:
         """Something waits in the outbox that is not on its way."""
         self._is_to_look = True
         self._filled.set()
-
-    @property
-    def is_ours(self) -> bool:
-        """Whether this collector is the one at work, as far as it knows."""
-        return self._is_ours
 
     def view(self) -> View:
         """What it would see of the outbox."""
@@ -70,7 +64,7 @@ class OutboxPublisher:
         if now - self._stuck_since > STUCK_SECONDS:
             self._stuck.clear()
             self._stuck_since = now
-        return View(self._is_ours, frozenset(self._stuck))
+        return View(self._is_ours(), frozenset(self._stuck))
 
     async def run(self) -> None:
         """Publish until cancelled."""

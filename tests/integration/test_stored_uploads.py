@@ -101,9 +101,9 @@ async def test_a_collector_that_stops_does_not_wait_for_the_store(
     blobs = BlobStore(NO_BROKER, ObjectStore(f"file://{tmp_path / 'store'}", patience=600))
     rest.split(rest.register("iris", files={"iris.csv": packed(table)}))
     database = Database(rest.engine, asyncio.Event())
-    publisher = OutboxPublisher(None, database, Pending())  # type: ignore[arg-type]
-    publisher.take_charge()
-    uploading = asyncio.create_task(AcceptedWork(database, blobs, publisher).upload())
+    publisher = OutboxPublisher(None, database, Pending(), lambda: True)  # type: ignore[arg-type]
+    work = AcceptedWork(database, blobs, publisher, lambda: True)
+    uploading = asyncio.create_task(work.upload())
     async with asyncio.timeout(10):
         while "create or mount it" not in caplog.text:
             await asyncio.sleep(0.01)

@@ -38,6 +38,26 @@ def test_a_message_whose_files_are_uploaded_first_does_not_make_the_outbox_old(
         assert outbox.oldest(connection, ()) == m.START + timedelta(hours=1)
 
 
+def test_the_id_of_a_message_that_is_removed_is_given_to_no_other_one(store: Store) -> None:
+    # Given two collectors that have both published a message, of which one has removed it
+    data = pack(m.data_message(), "data")
+    row = outbox.accepted_row(data, m.START)
+    with transaction(store.engine) as connection:
+        (published,) = outbox.write(connection, [row])
+    with transaction(store.engine) as connection:
+        outbox.remove(connection, [published.id])
+
+    # When another message is written, and the other collector removes what it has published
+    with transaction(store.engine) as connection:
+        outbox.write(connection, [row])
+    with transaction(store.engine) as connection:
+        outbox.remove(connection, [published.id])
+
+    # Then that message waits
+    with snapshot(store.engine) as connection:
+        assert outbox.depth(connection, ()) == 1
+
+
 def test_the_verdict_of_a_fold_whose_result_is_refused_is_counted(store: Store) -> None:
     # Given a fold
     store.take(m.fold(run_id="r1"))
