@@ -25,8 +25,8 @@ _MAGIC = b"DATARUN\x05"
 _COUNTS = struct.Struct("<8sQQ")  # magic, length of the pickle, number of buffers
 _PLACE = struct.Struct("<QQ")  # offset and length of a buffer
 _ALIGNMENT = 64
-_LONGEST_HEADER = 1 << 16
-"""Of an npy file: numpy refuses to read longer ones from people that it does not trust."""
+_HEAD = 1 << 14
+"""Bytes of an npy file in which its header ends: see `npy_header`."""
 
 _WRITABLE = 0x200
 """PyBUF_WRITE."""
@@ -121,7 +121,7 @@ def map_npy(path: Path) -> npt.NDArray[Any]:
 def layout_of(path: Path) -> Layout:
     """What the header of an npy file says, read once: for files that never change."""
     with path.open("rb") as file:
-        return _layout(memoryview(file.read(_LONGEST_HEADER)))
+        return _layout(memoryview(file.read(_HEAD)))
 
 
 def array_of(view: memoryview, layout: Layout) -> npt.NDArray[Any]:
