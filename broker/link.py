@@ -19,7 +19,8 @@ from yarl import URL
 
 from broker import metrics
 from broker.addresses import shown, why_unreachable
-from broker.feed import LOST, AmqpChannel, Feed
+from broker.delivery import LOST, AmqpChannel
+from broker.feed import Feed
 from broker.frame_reader import read_in_chunks
 from broker.tls import secured, tls_trouble
 from broker.unreadable import read_as_missing

@@ -6,7 +6,8 @@ import logging
 
 from aiormq.exceptions import ChannelAccessRefused, ChannelNotFoundEntity, ChannelPreconditionFailed
 
-from broker.feed import AmqpChannel, is_coming_back
+from broker.delivery import AmqpChannel
+from broker.feed import is_coming_back
 from broker.link import Link
 from schemas.errors import AccessRefused, TopologyError
 from schemas.topology import Exchange, Queue, Topology

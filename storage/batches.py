@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from broker.feed import Delivery
+from broker.delivery import Delivery
 from schemas.events import FoldPart, FoldStarted, FoldTrained, FoldValidated
 
 PROGRESS_SECONDS = 0.5

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Engine
 
 from broker.blob_store import BlobStore
-from broker.feed import Delivery, ack_all
+from broker.delivery import Delivery, ack_all
 from broker.link import Link
 from schemas.errors import DatabaseAway, MessageError
 from schemas.events import WorkerHeartbeat

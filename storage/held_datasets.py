@@ -14,7 +14,7 @@ from functools import partial
 from sqlalchemy import Engine, delete, insert, select
 
 from broker.blob_store import BlobStore
-from broker.feed import Delivery, ack_all
+from broker.delivery import Delivery, ack_all
 from broker.link import Link
 from schemas.datasets import Manifest
 from schemas.errors import BlobError, DatabaseAway, StorageError, StoreUnreachable

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 
-from broker.feed import LOST
+from broker.delivery import LOST
 from broker.link import Link
 from broker.setup import queue_exists
 from schemas.datasets import is_short_name

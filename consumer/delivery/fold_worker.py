@@ -7,7 +7,8 @@ import math
 import time
 from dataclasses import replace
 
-from broker.feed import Delivery, Feed
+from broker.delivery import Delivery
+from broker.feed import Feed
 from consumer import metrics
 from consumer.delivery.heartbeats import Heartbeats
 from consumer.delivery.reading import Intake, publish_surely, republished

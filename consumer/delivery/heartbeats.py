@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from broker.feed import ack_all
+from broker.delivery import ack_all
 from broker.link import Link
 from broker.pulse import Pulse
 from consumer.delivery.reading import RecentIds

@@ -11,7 +11,8 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from broker.feed import Delivery, Feed
+from broker.delivery import Delivery
+from broker.feed import Feed
 from broker.link import Link
 from consumer import metrics
 from consumer.delivery.heartbeats import Heartbeats

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Generic, ParamSpec, TypeVar
 
-from broker.feed import Delivery
+from broker.delivery import Delivery
 from broker.link import Link
 from consumer import metrics
 from schemas.errors import MessageError, PublishError

@@ -12,7 +12,8 @@ from enum import Enum, StrEnum, auto
 import numpy as np
 import numpy.typing as npt
 
-from broker.feed import Delivery, Feed
+from broker.delivery import Delivery
+from broker.feed import Feed
 from broker.link import Link
 from consumer import metrics
 from consumer.cache import DatasetCache, PartsAway, PartsUnavailable

@@ -6,7 +6,8 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
-from broker.feed import Delivery, Feed
+from broker.delivery import Delivery
+from broker.feed import Feed
 from broker.link import Link
 from schemas.errors import AccessRefused, TopologyError
 

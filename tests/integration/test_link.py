@@ -11,7 +11,8 @@ import pytest
 from pika import URLParameters
 
 from broker.control import ControlStream
-from broker.feed import Delivery, Feed, ack_all
+from broker.delivery import Delivery, ack_all
+from broker.feed import Feed
 from broker.link import Link
 from broker.setup import declare_topology, queue_exists
 from schemas.control import RunCancelled
