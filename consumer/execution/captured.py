@@ -19,8 +19,8 @@ _FREE = 1 << 20
 _SLOW_DOWN = 0.005
 
 _FIRST_LOOK = 0.03
-"""A pipe holds 64 KiB: what a fold prints that ends before need not wake the loop. One that prints more
-at once waits for it."""
+"""A pipe holds 64 KiB: what a fold prints that ends before need not wake the loop. One that prints
+more at once waits for it."""
 
 
 class CapturedStream:
