@@ -1,8 +1,8 @@
 """How the zygote's memory lies, so that a fork of it, and its end, have little to look at.
 
 A fork copies the list of mappings and the tables of all pages of memory. With an entry for each
-2 MiB in place of each 4 KiB, and half as many mappings, forking a process of 170 MB and letting the
-child end takes half the time.
+2 MiB in place of each 4 KiB, forking a process of 170 MB and letting the child end takes half the
+time; half as many mappings save about 0.5 ms more.
 """
 
 from __future__ import annotations
